@@ -1,0 +1,41 @@
+//! Deliberate mistakes, which the simulator must catch: the test of the tests.
+//!
+//! They exist only with the feature `mutants`, which `baton-netsim` turns on and the shipped binary
+//! does not have: without it [`active`] is `false` at compile time and its branches are gone.
+
+/// One mistake that a run of the simulator can make on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// A permit that was granted and not begun is forgotten after a while.
+    PermitExpires,
+    /// What must be durable is confirmed before it is synced.
+    SkippedSync,
+    /// A node takes its first disruptive step on the grant, without waiting for `Begin`.
+    BeginWithoutEcho,
+    /// A permit is granted although the cap is used up.
+    CapIgnored,
+}
+
+#[cfg(feature = "mutants")]
+std::thread_local! {
+    static ACTIVE: core::cell::Cell<Option<Mutant>> = const { core::cell::Cell::new(None) };
+}
+
+/// Makes `mutant` the one mistake of this thread from now on; `None` ends it.
+#[cfg(feature = "mutants")]
+pub fn set(mutant: Option<Mutant>) {
+    ACTIVE.set(mutant);
+}
+
+/// Whether this thread is to make that mistake.
+#[cfg(feature = "mutants")]
+pub fn active(mutant: Mutant) -> bool {
+    ACTIVE.get() == Some(mutant)
+}
+
+/// Whether this thread is to make that mistake: never, in a build that is not for the simulator.
+#[cfg(not(feature = "mutants"))]
+#[inline]
+pub const fn active(_mutant: Mutant) -> bool {
+    false
+}
