@@ -1,0 +1,6 @@
+//! The consensus under faults.
+
+mod admission;
+mod random;
+mod scenarios;
+mod world;
