@@ -1,0 +1,186 @@
+//! Holds a service's processes together, so that all of them can be found and ended.
+//!
+//! Where cgroup v2 can be written to, the service has a cgroup of its own, and no fork and no
+//! `setsid` leaves it. Elsewhere what is known is the child's session and its descendants; the shim
+//! is their subreaper, so that orphans become its children and not those of process 1.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Signal, kill_process};
+
+use super::identity::{Stat, to_pid};
+use super::message::Containment;
+
+/// Levels of cgroups below the service's own that are searched, and cgroups in all. Deeper ones
+/// exist only where somebody wants to be missed.
+const CGROUP_DEPTH_MAX: usize = 8;
+
+/// Generations of parents that are followed from a process; a bound against a `/proc` that changes
+/// while it is read.
+const ANCESTORS_MAX: usize = 64;
+
+impl Containment {
+    /// A cgroup for the service of the directory `dir`, or the process tree with the reason why.
+    /// The shim moves itself to a leaf beside the service's.
+    pub(super) fn set_up(dir: &Path) -> Self {
+        match create_cgroup(dir) {
+            Ok(service) => Self::Cgroup(service),
+            Err(because) => Self::ProcessTree { because },
+        }
+    }
+
+    /// Where a process writes `0` to enter.
+    pub(super) fn entrance(&self) -> Option<PathBuf> {
+        match self {
+            Self::Cgroup(dir) => Some(dir.join("cgroup.procs")),
+            Self::ProcessTree { .. } => None,
+        }
+    }
+
+    /// All living processes of the service whose first process is or was `main`.
+    pub(super) fn members(&self, main: u32) -> Vec<u32> {
+        match self {
+            Self::Cgroup(dir) => {
+                let mut found = Vec::new();
+                cgroup_members(dir, CGROUP_DEPTH_MAX, &mut found);
+                found
+            }
+            Self::ProcessTree { .. } => tree_members(main, std::process::id()),
+        }
+    }
+
+    /// Sends `signal` to every process of the service.
+    pub(super) fn signal_all(&self, main: u32, signal: Signal) {
+        for pid in self.members(main).into_iter().filter_map(to_pid) {
+            // Gone meanwhile is as good as signalled; the caller looks again anyway.
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// Kills every process of the service, those that fork meanwhile too.
+    pub(super) fn kill_all(&self, main: u32) {
+        if let Self::Cgroup(dir) = self
+            && fs::write(dir.join("cgroup.kill"), "1").is_ok()
+        {
+            return;
+        }
+        self.signal_all(main, Signal::KILL);
+    }
+
+    /// Takes away the cgroups that [`Self::set_up`] made, the shim having left them.
+    pub(super) fn take_down(&self) {
+        let Self::Cgroup(service) = self else { return };
+        let Some(base) = service.parent() else { return };
+        let Some(outside) = base.parent() else { return };
+        let left = fs::write(outside.join("cgroup.procs"), "0");
+        let removed = left
+            .and_then(|()| fs::remove_dir(service))
+            .and_then(|()| fs::remove_dir(base.join("shim")))
+            .and_then(|()| fs::remove_dir(base));
+        if let Err(error) = removed {
+            eprintln!("shim: cgroup {} stays: {error}", base.display());
+        }
+    }
+}
+
+fn create_cgroup(dir: &Path) -> Result<PathBuf, String> {
+    let own = own_cgroup()?;
+    let name = blake3::hash(dir.as_os_str().as_encoded_bytes()).to_hex();
+    let name = name.get(..16).unwrap_or_default();
+    let base = own.join(format!("baton-{name}"));
+    let (shim, service) = (base.join("shim"), base.join("service"));
+    let said = |what: &Path| {
+        let what = what.to_owned();
+        move |error: io::Error| format!("{}: {error}", what.display())
+    };
+    for leaf in [&shim, &service] {
+        fs::create_dir_all(leaf).map_err(said(leaf))?;
+    }
+    let entrance = shim.join("cgroup.procs");
+    fs::write(&entrance, "0").map_err(said(&entrance))?;
+    Ok(service)
+}
+
+/// The directory of the cgroup that this process is in.
+fn own_cgroup() -> Result<PathBuf, String> {
+    let read = |path: &str| fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
+    let mounts = read("/proc/self/mountinfo")?;
+    let (root, mount) = cgroup2_mount(&mounts).ok_or("no cgroup2 is mounted")?;
+    let own = read("/proc/self/cgroup")?;
+    let own = own.lines().find_map(|line| line.strip_prefix("0::"));
+    let own = Path::new(own.ok_or("this process is in no cgroup2")?);
+    let inside = own.strip_prefix(&root).map_err(|_| "the own cgroup lies outside of the mount")?;
+    Ok(mount.join(inside))
+}
+
+/// The root and the mount point of the first cgroup2 in a mountinfo (proc(5)): fields 4 and 5; the
+/// type of the file system is the first field after ` - `.
+fn cgroup2_mount(mountinfo: &str) -> Option<(PathBuf, PathBuf)> {
+    mountinfo.lines().find_map(|line| {
+        let (place, kind) = line.split_once(" - ")?;
+        (kind.split(' ').next()? == "cgroup2").then_some(())?;
+        let mut fields = place.split(' ').skip(3);
+        Some((fields.next()?.into(), fields.next()?.into()))
+    })
+}
+
+fn cgroup_members(dir: &Path, depth: usize, found: &mut Vec<u32>) {
+    let procs = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    found.extend(procs.lines().filter_map(|line| line.parse::<u32>().ok()));
+    let Some(depth) = depth.checked_sub(1) else { return };
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
+        cgroup_members(&entry.path(), depth, found);
+    }
+}
+
+/// Every living process in the session of `main`, descended from it, or descended from `shim`.
+fn tree_members(main: u32, shim: u32) -> Vec<u32> {
+    let all = all_processes();
+    let belongs = |pid: u32, stat: &Stat| {
+        pid != shim
+            && !stat.has_ended()
+            && (stat.session == main || descends(&all, pid, main, shim))
+    };
+    all.iter().filter(|(pid, stat)| belongs(**pid, stat)).map(|(pid, _)| *pid).collect()
+}
+
+fn descends(all: &BTreeMap<u32, Stat>, pid: u32, main: u32, shim: u32) -> bool {
+    let parents = std::iter::successors(Some(pid), |pid| all.get(pid).map(|stat| stat.parent));
+    parents.take(ANCESTORS_MAX).any(|ancestor| ancestor == main || ancestor == shim)
+}
+
+fn all_processes() -> BTreeMap<u32, Stat> {
+    let Ok(entries) = fs::read_dir("/proc") else { return BTreeMap::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(|pid| Some((pid, Stat::of(pid).ok()?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mount_is_found_on_hybrid_and_plain_hosts() {
+        let hybrid = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+                      32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
+                      41 31 0:38 / /sys/fs/cgroup/unified rw shared:9 - cgroup2 cgroup2 rw";
+        assert_eq!(cgroup2_mount(hybrid), Some(("/".into(), "/sys/fs/cgroup/unified".into())));
+        let plain = "30 23 0:26 /a /sys/fs/cgroup rw - cgroup2 cgroup rw";
+        assert_eq!(cgroup2_mount(plain), Some(("/a".into(), "/sys/fs/cgroup".into())));
+        assert_eq!(cgroup2_mount("1 2 0:3 / / rw - ext4 /dev/x rw"), None);
+    }
+
+    #[test]
+    fn a_child_is_a_member_of_its_parents_tree() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let found = tree_members(u32::MAX, std::process::id()).contains(&child.id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(found);
+        assert!(!tree_members(u32::MAX, std::process::id()).contains(&child.id()));
+    }
+}

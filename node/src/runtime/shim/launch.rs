@@ -1,0 +1,103 @@
+//! The last step before a service is itself: the launcher.
+//!
+//! The shim starts its own program again as the launcher, and the launcher, once it is told, puts
+//! itself into the service's cgroup and session and becomes the service by `exec`. So nothing has
+//! to run between `fork` and `exec`, and the process is known and recorded before it may do anything:
+//! what it is to become is told on its stdin, after the record is written. If the shim dies before,
+//! stdin ends early and the launcher just exits.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use baton_protocol::codec;
+use serde::{Deserialize, Serialize};
+
+use super::message::Start;
+
+/// The exit code of a service whose program cannot be run, as shells have it.
+const CANNOT_RUN: u8 = 127;
+
+const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What the launcher is told.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Launch {
+    /// Where to write `0` to be in the service's cgroup.
+    pub entrance: Option<PathBuf>,
+    pub start: Start,
+}
+
+/// Becomes the service. Returns only if that is not possible; the reason goes to stderr, which is
+/// the service's output.
+pub(super) fn main() -> ExitCode {
+    let mut bytes = Vec::new();
+    let read = io::stdin().lock().read_to_end(&mut bytes);
+    let Ok(launch) = codec::decode::<Launch>(&bytes) else {
+        // The shim died before it said what to start: there is nobody to tell.
+        return ExitCode::from(CANNOT_RUN);
+    };
+    let failed = read.and_then(|_| become_service(&launch));
+    if let Err(error) = failed {
+        let program = launch.start.command.first().map_or("nothing", String::as_str);
+        eprintln!("baton: cannot run {program}: {error}");
+    }
+    ExitCode::from(CANNOT_RUN)
+}
+
+fn become_service(launch: &Launch) -> io::Result<()> {
+    rustix::process::setsid()?;
+    if let Some(entrance) = &launch.entrance {
+        fs::write(entrance, "0")?;
+    }
+    let start = &launch.start;
+    let tree = fs::canonicalize(&start.tree)?;
+    let (program, arguments) =
+        start.command.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
+    let mut command = Command::new(program_path(&tree, program));
+    command.arg0(program).args(arguments).current_dir(&tree);
+    command.stdin(Stdio::null()).env_clear().envs(environment(start));
+    Err(command.exec())
+}
+
+/// A relative program is one of the release's own files; a bare name that it does not have is left
+/// to the search path.
+fn program_path(tree: &Path, program: &str) -> PathBuf {
+    let own = tree.join(program);
+    if program.contains('/') || own.is_file() { own } else { program.into() }
+}
+
+fn environment(start: &Start) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::from([
+        ("PATH".to_owned(), SEARCH_PATH.to_owned()),
+        ("LANG".to_owned(), "C.UTF-8".to_owned()),
+    ]);
+    env.extend(start.env.clone());
+    env.insert("BATON_RELEASE".to_owned(), start.release.to_string());
+    env.insert("BATON_VERSION".to_owned(), start.version.to_string());
+    env.insert("BATON_GROUP".to_owned(), start.group.to_string());
+    if !start.listen.is_empty() {
+        // The number outlives `exec`, so this process is the one that LISTEN_PID must name.
+        env.insert("LISTEN_PID".to_owned(), std::process::id().to_string());
+        env.insert("LISTEN_FDS".to_owned(), start.listen.len().to_string());
+    }
+    env
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_releases_own_files_come_first() {
+        let tree = tempfile::tempdir().unwrap();
+        fs::write(tree.path().join("server"), "").unwrap();
+        assert_eq!(program_path(tree.path(), "server"), tree.path().join("server"));
+        assert_eq!(program_path(tree.path(), "bin/x"), tree.path().join("bin/x"));
+        assert_eq!(program_path(tree.path(), "/bin/sh"), PathBuf::from("/bin/sh"));
+        assert_eq!(program_path(tree.path(), "python3"), PathBuf::from("python3"));
+    }
+}
