@@ -336,6 +336,45 @@ async fn a_service_that_ended_while_its_shim_was_away_is_told_of() {
 }
 
 #[tokio::test]
+async fn forks_left_by_a_service_that_ended_without_its_shim_are_ended() {
+    for mut bench in [Bench::new(), Bench::without_cgroup()] {
+        let script = "(setsid sh -c 'echo $$ >fork.new; mv fork.new fork; exec sleep 60' &)\nexec sleep 60\n";
+        let start = bench.service(script);
+        let pid = bench.start(start).await;
+        let fork = bench.process_in("fork").await;
+        let child = Identity::of(pid).unwrap();
+        bench.kill_shim().await;
+        kill(&child);
+        eventually("it ends", || !lives(&child)).await;
+        assert!(lives(&fork));
+        assert_eq!(bench.exited().await.ended, Ended::Unknown);
+        eventually("the fork ends", || !lives(&fork)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_launcher_that_is_told_nothing_starts_nothing() {
+    let mut launcher = tokio::process::Command::new(shim_program());
+    launcher.args(["shim", "--launch"]).stdin(std::process::Stdio::null());
+    let output = tokio::time::timeout(5 * SECOND, launcher.output()).await.unwrap().unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(127), 0));
+}
+
+#[tokio::test]
+async fn a_shim_is_not_ended_by_sigterm() {
+    let mut bench = Bench::new();
+    let start = bench.service("exec sleep 60\n");
+    let pid = bench.start(start).await;
+    let shim = bench.shim().unwrap();
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        kill_process(Pid::from_raw(i32::try_from(shim.pid).unwrap()).unwrap(), signal).unwrap();
+    }
+    tokio::time::sleep(SECOND / 5).await;
+    let status = bench.handle.status().await.unwrap();
+    assert_eq!((status.shim_pid, pid_of(&status)), (shim.pid, Some(pid)));
+}
+
+#[tokio::test]
 async fn only_one_shim_serves_a_directory() {
     let bench = Bench::new();
     let pid = bench.handle.ensure_shim().await.unwrap().shim_pid;

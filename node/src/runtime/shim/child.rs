@@ -4,6 +4,7 @@ use std::future::pending;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{ChildStdin, Command, Stdio};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use rustix::process::{PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_send_signal};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::sleep;
 
+use super::containment::MARK;
 use super::identity::{Identity, open_pidfd};
 use super::launch::Launch;
 use super::message::{Containment, Running, Start};
@@ -123,7 +125,8 @@ impl Started {
 fn launcher(launching: &Launching<'_>) -> io::Result<Command> {
     // The link leads to this very program even after the file was replaced or deleted.
     let mut command = Command::new("/proc/self/exe");
-    command.args(["shim", "--launch"]).env_clear().stdin(Stdio::piped());
+    command.arg0("baton").args(["shim", "--launch"]).env_clear().stdin(Stdio::piped());
+    command.env(MARK, launching.dir);
     command.stdout(launching.output.child_end()?).stderr(launching.output.child_end()?);
     let mut mappings = Vec::new();
     for (child_fd, address) in (LISTEN_FDS_START..).zip(&launching.start.listen) {

@@ -1,8 +1,10 @@
 //! Holds a service's processes together, so that all of them can be found and ended.
 //!
 //! Where cgroup v2 can be written to, the service has a cgroup of its own, and no fork and no
-//! `setsid` leaves it. Elsewhere what is known is the child's session and its descendants; the shim
-//! is their subreaper, so that orphans become its children and not those of process 1.
+//! `setsid` leaves it. Elsewhere its processes are known by descent and by a mark in their
+//! environment. The shim is their subreaper, so that orphans become its children and not those of
+//! process 1; the mark finds those whose shim was killed. Numbers of dead processes are never
+//! trusted: the kernel gives them to others.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,6 +24,18 @@ const CGROUP_DEPTH_MAX: usize = 8;
 /// while it is read.
 const ANCESTORS_MAX: usize = 64;
 
+/// The name of the mark. Its value is the shim's directory.
+pub(super) const MARK: &str = "BATON_SHIM";
+
+/// The processes of one service.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Family<'a> {
+    /// The shim's directory, which marks them.
+    pub dir: &'a Path,
+    /// The first process, while it is known to live.
+    pub first: Option<u32>,
+}
+
 impl Containment {
     /// A cgroup for the service of the directory `dir`, or the process tree with the reason why.
     /// The shim moves itself to a leaf beside the service's.
@@ -29,6 +43,17 @@ impl Containment {
         match create_cgroup(dir) {
             Ok(service) => Self::Cgroup(service),
             Err(because) => Self::ProcessTree { because },
+        }
+    }
+
+    /// Makes the service's cgroup again if somebody has tidied it away while it was empty, as
+    /// systemd does below a unit that it stops.
+    pub(super) fn renew(&mut self) {
+        let Self::Cgroup(service) = self else { return };
+        if let Err(error) = fs::create_dir_all(&*service) {
+            let because = format!("{}: {error}", service.display());
+            eprintln!("shim: the cgroup is gone: {because}");
+            *self = Self::ProcessTree { because };
         }
     }
 
@@ -40,34 +65,34 @@ impl Containment {
         }
     }
 
-    /// All living processes of the service whose first process is or was `main`.
-    pub(super) fn members(&self, main: u32) -> Vec<u32> {
+    /// All living processes of the service.
+    pub(super) fn members(&self, family: Family<'_>) -> Vec<u32> {
         match self {
             Self::Cgroup(dir) => {
                 let mut found = Vec::new();
                 cgroup_members(dir, CGROUP_DEPTH_MAX, &mut found);
                 found
             }
-            Self::ProcessTree { .. } => tree_members(main, std::process::id()),
+            Self::ProcessTree { .. } => tree_members(family, std::process::id()),
         }
     }
 
     /// Sends `signal` to every process of the service.
-    pub(super) fn signal_all(&self, main: u32, signal: Signal) {
-        for pid in self.members(main).into_iter().filter_map(to_pid) {
+    pub(super) fn signal_all(&self, family: Family<'_>, signal: Signal) {
+        for pid in self.members(family).into_iter().filter_map(to_pid) {
             // Gone meanwhile is as good as signalled; the caller looks again anyway.
             let _ = kill_process(pid, signal);
         }
     }
 
     /// Kills every process of the service, those that fork meanwhile too.
-    pub(super) fn kill_all(&self, main: u32) {
+    pub(super) fn kill_all(&self, family: Family<'_>) {
         if let Self::Cgroup(dir) = self
             && fs::write(dir.join("cgroup.kill"), "1").is_ok()
         {
             return;
         }
-        self.signal_all(main, Signal::KILL);
+        self.signal_all(family, Signal::KILL);
     }
 
     /// Takes away the cgroups that [`Self::set_up`] made, the shim having left them.
@@ -137,20 +162,26 @@ fn cgroup_members(dir: &Path, depth: usize, found: &mut Vec<u32>) {
     }
 }
 
-/// Every living process in the session of `main`, descended from it, or descended from `shim`.
-fn tree_members(main: u32, shim: u32) -> Vec<u32> {
+/// Every living process that descends from `shim` or from the first process, or bears the mark.
+fn tree_members(family: Family<'_>, shim: u32) -> Vec<u32> {
     let all = all_processes();
-    let belongs = |pid: u32, stat: &Stat| {
-        pid != shim
-            && !stat.has_ended()
-            && (stat.session == main || descends(&all, pid, main, shim))
+    let mark = format!("{MARK}={}", family.dir.display());
+    let belongs = |pid: u32| {
+        pid != shim && (descends(&all, pid, &[Some(shim), family.first]) || bears(pid, &mark))
     };
-    all.iter().filter(|(pid, stat)| belongs(**pid, stat)).map(|(pid, _)| *pid).collect()
+    let living = all.iter().filter(|(_, stat)| !stat.has_ended()).map(|(pid, _)| *pid);
+    living.filter(|pid| belongs(*pid)).collect()
 }
 
-fn descends(all: &BTreeMap<u32, Stat>, pid: u32, main: u32, shim: u32) -> bool {
+fn descends(all: &BTreeMap<u32, Stat>, pid: u32, from: &[Option<u32>]) -> bool {
     let parents = std::iter::successors(Some(pid), |pid| all.get(pid).map(|stat| stat.parent));
-    parents.take(ANCESTORS_MAX).any(|ancestor| ancestor == main || ancestor == shim)
+    parents.take(ANCESTORS_MAX).any(|ancestor| from.contains(&Some(ancestor)))
+}
+
+/// Whether the process was started with the mark. What cannot be read is another user's.
+fn bears(pid: u32, mark: &str) -> bool {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
 }
 
 fn all_processes() -> BTreeMap<u32, Stat> {
@@ -174,13 +205,26 @@ mod tests {
         assert_eq!(cgroup2_mount("1 2 0:3 / / rw - ext4 /dev/x rw"), None);
     }
 
+    fn sleeping(mark: Option<&Path>) -> std::process::Child {
+        let mut command = std::process::Command::new("sleep");
+        command.env_clear().envs(mark.map(|dir| (MARK, dir))).arg("60").spawn().unwrap()
+    }
+
     #[test]
-    fn a_child_is_a_member_of_its_parents_tree() {
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let found = tree_members(u32::MAX, std::process::id()).contains(&child.id());
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(found);
-        assert!(!tree_members(u32::MAX, std::process::id()).contains(&child.id()));
+    fn descent_and_mark_make_a_member_and_nothing_else_does() {
+        let dir = Path::new("/nowhere/this test");
+        let (mut marked, mut plain) = (sleeping(Some(dir)), sleeping(None));
+        let me = std::process::id();
+        let stranger = tree_members(Family { dir, first: None }, u32::MAX);
+        let child = tree_members(Family { dir, first: Some(plain.id()) }, u32::MAX);
+        let descended = tree_members(Family { dir, first: None }, me);
+        for child in [&mut marked, &mut plain] {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert_eq!(stranger, [marked.id()]);
+        assert!(child.contains(&plain.id()));
+        assert!(descended.contains(&plain.id()) && !descended.contains(&me));
+        assert!(tree_members(Family { dir, first: None }, u32::MAX).is_empty());
     }
 }

@@ -5,6 +5,7 @@ use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
@@ -96,7 +97,7 @@ fn detach(options: &Options) -> io::Result<()> {
     fs::create_dir_all(&options.dir)?;
     let dir = fs::canonicalize(&options.dir)?;
     let mut command = Command::new("/proc/self/exe");
-    command.arg("shim").arg("--dir").arg(&dir).current_dir("/");
+    command.arg0("baton").arg("shim").arg("--dir").arg(&dir).current_dir("/");
     if options.process_tree {
         command.arg("--process-tree");
     }
@@ -165,7 +166,7 @@ fn contain(dir: &Path, process_tree: bool) -> Containment {
         true => Containment::ProcessTree { because: "it was asked to be so".to_owned() },
     };
     if let Containment::ProcessTree { because } = &containment {
-        eprintln!("shim: no cgroup, processes are held by session and parentage only: {because}");
+        eprintln!("shim: no cgroup, processes are held by descent and a mark only: {because}");
     }
     containment
 }

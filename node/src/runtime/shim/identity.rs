@@ -66,7 +66,6 @@ pub(super) fn to_pid(pid: u32) -> Option<Pid> {
 pub(super) struct Stat {
     pub state: char,
     pub parent: u32,
-    pub session: u32,
     pub start_time: u64,
 }
 
@@ -84,7 +83,6 @@ impl Stat {
         Some(Self {
             state: fields.first()?.chars().next()?,
             parent: fields.get(1)?.parse().ok()?,
-            session: fields.get(3)?.parse().ok()?,
             start_time: fields.get(19)?.parse().ok()?,
         })
     }
@@ -123,6 +121,6 @@ mod tests {
     fn a_name_with_brackets_and_blanks_confuses_nobody() {
         let tail = (0..16).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
         let stat = Stat::parse(&format!("7 (a) b) S 5 6 8 {tail}")).unwrap();
-        assert_eq!((stat.state, stat.parent, stat.session, stat.start_time), ('S', 5, 8, 15));
+        assert_eq!((stat.state, stat.parent, stat.start_time), ('S', 5, 15));
     }
 }

@@ -16,6 +16,7 @@ use std::process::{Command, ExitCode, Stdio};
 use baton_protocol::codec;
 use serde::{Deserialize, Serialize};
 
+use super::containment::MARK;
 use super::message::Start;
 
 /// The exit code of a service whose program cannot be run, as shells have it.
@@ -76,6 +77,8 @@ fn environment(start: &Start) -> BTreeMap<String, String> {
         ("LANG".to_owned(), "C.UTF-8".to_owned()),
     ]);
     env.extend(start.env.clone());
+    // The shim knows its service's processes by it.
+    env.extend(std::env::var(MARK).map(|mark| (MARK.to_owned(), mark)));
     env.insert("BATON_RELEASE".to_owned(), start.release.to_string());
     env.insert("BATON_VERSION".to_owned(), start.version.to_string());
     env.insert("BATON_GROUP".to_owned(), start.group.to_string());

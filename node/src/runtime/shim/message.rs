@@ -220,7 +220,7 @@ pub enum State {
 pub enum Containment {
     /// By a cgroup of their own: nothing escapes.
     Cgroup(PathBuf),
-    /// By session and parentage, as there is no cgroup to be had.
+    /// By descent and a mark in their environment, as there is no cgroup to be had.
     ProcessTree {
         /// Why there is none.
         because: String,

@@ -104,6 +104,7 @@ struct Log {
     size: u64,
     last: Ring,
     complained: bool,
+    mid_line: bool,
 }
 
 impl Log {
@@ -115,7 +116,7 @@ impl Log {
             last.take(line.as_bytes());
             last.take(b"\n");
         }
-        Ok(Self { dir: dir.to_owned(), file, size, last, complained: false })
+        Ok(Self { dir: dir.to_owned(), file, size, last, complained: false, mid_line: false })
     }
 
     /// A full disk costs lines and nothing else: the service must not wait for it.
@@ -126,6 +127,7 @@ impl Log {
             Ok(()) => {
                 self.size = self.size.saturating_add(bytes.len() as u64);
                 self.complained = false;
+                self.mid_line = bytes.last().is_some_and(|byte| *byte != b'\n');
             }
             Err(error) if !self.complained => {
                 eprintln!("shim: output is lost: {error}");
@@ -137,11 +139,14 @@ impl Log {
 
     /// Notes are in the log only: a report of an exit holds the service's own last lines.
     fn note(&mut self, text: &str) {
-        let line = format!("[baton] {text}\n");
+        let line = format!("{}[baton] {text}\n", if self.mid_line { "\n" } else { "" });
         let written =
             self.rotate_for(line.len()).and_then(|()| self.file.write_all(line.as_bytes()));
         match written {
-            Ok(()) => self.size = self.size.saturating_add(line.len() as u64),
+            Ok(()) => {
+                self.size = self.size.saturating_add(line.len() as u64);
+                self.mid_line = false;
+            }
             Err(error) => eprintln!("shim: \"{text}\" is not in the log: {error}"),
         }
     }

@@ -11,12 +11,13 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
 use super::child::{Child, Launching};
+use super::containment::Family;
 use super::message::{
     Containment, Ended, Event, Exited, LISTEN_MAX, Refusal, Request, Response, Start, State,
     Status, TAIL_LINES_MAX,
 };
 use super::output::Output;
-use super::record::Record;
+use super::record::{Record, Started};
 use crate::runtime::logs;
 
 /// How often processes that are to end are looked for.
@@ -25,6 +26,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// How long killed processes may stay before that is called a failure. Only a process stuck in the
 /// kernel outlives SIGKILL for so long.
 const KILL_GRACE: Duration = Duration::from_secs(5);
+
+/// The longest grace; a longer one is cut to it.
+const GRACE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Requests that may wait for one service's end.
 const WAITING_MAX: usize = 64;
@@ -93,7 +97,7 @@ impl Supervisor {
         Ok(shim)
     }
 
-    fn take_over(&mut self, found: Result<Child, super::record::Started>) {
+    fn take_over(&mut self, found: Result<Child, Started>) {
         match found {
             Ok(child) => {
                 self.containment = child.started.containment.clone();
@@ -102,8 +106,8 @@ impl Supervisor {
                 self.service = Service::Alive(Box::new(Alive::new(child)));
             }
             Err(gone) => {
-                // Whatever it had started may still be there, but nobody knows it any more.
-                gone.containment.kill_all(gone.identity.pid);
+                // What it had started may still be there, and would be in the next one's way.
+                gone.containment.kill_all(Family { dir: &self.dir, first: None });
                 self.finish(&gone, Ended::Unknown, false);
             }
         }
@@ -190,6 +194,7 @@ impl Supervisor {
     fn spawn(&mut self, start: Start) -> Result<u32, Refusal> {
         self.output.drain();
         self.output.begin_run();
+        self.containment.renew();
         let run = self.run.saturating_add(1);
         self.output.note(&format!("starting release {} as run {run}", start.release.short()));
         let launching = Launching {
@@ -270,12 +275,12 @@ impl Supervisor {
 
     fn first_process_ended(&mut self, ended: Ended) {
         let Service::Alive(alive) = &mut self.service else { return };
-        let pid = alive.child.pid();
+        let family = Family { dir: &self.dir, first: None };
         let kill_at = match alive.phase {
             // It was not asked to: what it leaves behind serves nobody, and would be in the way.
             Phase::Running => Instant::now(),
             Phase::Stopping { signal, kill_at } => {
-                self.containment.signal_all(pid, signal);
+                self.containment.signal_all(family, signal);
                 kill_at
             }
             Phase::Leftovers { .. } => return,
@@ -296,19 +301,20 @@ impl Supervisor {
     /// Looks whether what is to end has ended, and kills what had its time.
     fn look(&mut self) {
         let Service::Alive(alive) = &mut self.service else { return };
-        let (pid, now) = (alive.child.pid(), Instant::now());
         let (ended, kill_at) = match alive.phase {
             Phase::Running => return,
             Phase::Stopping { kill_at, .. } => (None, kill_at),
             Phase::Leftovers { ended, kill_at } => (Some(ended), kill_at),
         };
-        let left = self.containment.members(pid);
+        let first = ended.is_none().then(|| alive.child.pid());
+        let family = Family { dir: &self.dir, first };
+        let (left, now) = (self.containment.members(family), Instant::now());
         if let (Some(ended), true) = (ended, left.is_empty()) {
             return self.end(ended);
         }
         if now >= kill_at {
             alive.child.signal(Signal::KILL);
-            self.containment.kill_all(pid);
+            self.containment.kill_all(family);
         }
         if now >= kill_at + KILL_GRACE {
             let left = u32::try_from(left.len()).unwrap_or(u32::MAX);
@@ -325,7 +331,7 @@ impl Supervisor {
     }
 
     /// Writes down and tells that a run is over.
-    fn finish(&mut self, run: &super::record::Started, ended: Ended, asked: bool) -> Box<Exited> {
+    fn finish(&mut self, run: &Started, ended: Ended, asked: bool) -> Box<Exited> {
         self.output.drain();
         let exited = Box::new(Exited {
             release: run.start.release,
@@ -354,7 +360,7 @@ impl Alive {
 
     /// A second request can only shorten the time that the first one gave.
     fn ask_to_end(&mut self, signal: Signal, grace: Duration) {
-        let until = Instant::now() + grace;
+        let until = Instant::now() + grace.min(GRACE_MAX);
         self.asked = true;
         match &mut self.phase {
             Phase::Running => {
