@@ -292,9 +292,14 @@ mod tests {
         let pid = fs::read_to_string(tree.path().join("pid")).unwrap();
         let stat = format!("/proc/{}/stat", pid.trim());
         let ended = || fs::read_to_string(&stat).map_or(true, |text| text.contains(") Z "));
-        while !ended() {
-            assert!(begun.elapsed() < 5 * SECOND, "the command's child lives on");
+        while !ended() && begun.elapsed() < 5 * SECOND {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        let killed = ended();
+        if !killed {
+            let pid = Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+            rustix::process::kill_process(pid, Signal::KILL).unwrap();
+        }
+        assert!(killed, "the command's child lives on");
     }
 }
