@@ -64,6 +64,7 @@ impl Bench {
             command: vec!["sh".into(), "run.sh".into()],
             env: BTreeMap::from([("COLOUR".into(), "blue".into())]),
             listen: Vec::new(),
+            listen_from: None,
         }
     }
 
@@ -402,16 +403,7 @@ async fn only_one_shim_serves_a_directory() {
 async fn sockets_are_handed_on_and_outlive_the_service() {
     let mut bench = Bench::new();
     let address = free_address();
-    let script = "import os, socket\n\
-        assert os.environ['LISTEN_PID'] == str(os.getpid())\n\
-        assert os.environ['LISTEN_FDS'] == '1'\n\
-        s = socket.socket(fileno=3)\n\
-        while True:\n    c, _ = s.accept(); c.sendall(b'%d\\n' % os.getpid()); c.close()\n";
-    let mut start = bench.service("");
-    fs::write(bench.tree().join("run.py"), script).unwrap();
-    start.command = vec!["python3".into(), "run.py".into()];
-    start.env.extend(std::env::var("PATH").map(|path| ("PATH".to_owned(), path)));
-    start.listen = vec![address];
+    let start = echo_service(&bench, address);
     let first = bench.start(start.clone()).await;
     assert_eq!(ask(address).await, first.to_string());
     bench.handle.stop(TERM, 5 * SECOND).await.unwrap();
@@ -430,6 +422,67 @@ async fn sockets_are_handed_on_and_outlive_the_service() {
     assert_eq!(read_line(waiting).await, third.to_string());
 }
 
+/// Two slots, each with a shim: the new service takes the sockets of the old one, which goes on until
+/// the new one answers, and no client is ever refused.
+#[tokio::test]
+async fn a_handover_leaves_no_moment_without_a_listener() {
+    let (mut old, mut new) = (Bench::new(), Bench::new());
+    let address = free_address();
+    let start = echo_service(&old, address);
+    let first = old.start(start).await;
+    assert_eq!(ask(address).await, first.to_string());
+
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let asking = tokio::task::spawn_blocking({
+        let stop = stop.clone();
+        move || {
+            let mut answers = Vec::new();
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                answers.push(ask_now(TcpStream::connect(address).unwrap()));
+            }
+            answers
+        }
+    });
+    let mut start = echo_service(&new, address);
+    start.listen_from = Some(old.handle.dir().to_owned());
+    let second = new.start(start.clone()).await;
+    new.wait_for("ready").await;
+    old.handle.stop(TERM, 5 * SECOND).await.unwrap();
+    old.handle.quit().await.unwrap();
+    assert_eq!(ask(address).await, second.to_string());
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let answers = asking.await.unwrap();
+    let known = [first.to_string(), second.to_string()];
+    assert!(answers.iter().all(|answer| known.contains(answer)), "{answers:?}");
+
+    // The one from whom the sockets came is gone: the same start is still the same.
+    assert_eq!(new.handle.start(start).await.unwrap(), second);
+}
+
+/// A service that tells each client its process, on a socket that it is given. SIGTERM ends it
+/// between two clients.
+fn echo_service(bench: &Bench, address: SocketAddr) -> Start {
+    let script = "import os, select, signal, socket, sys\n\
+        assert os.environ['LISTEN_PID'] == str(os.getpid())\n\
+        assert os.environ['LISTEN_FDS'] == '1'\n\
+        ending = []\n\
+        signal.signal(signal.SIGTERM, lambda *_: ending.append(1))\n\
+        s = socket.socket(fileno=3)\n\
+        s.setblocking(False)\n\
+        open('ready', 'w').write('yes\\n')\n\
+        while not ending:\n\
+        \x20   select.select([s], [], [], 0.02)\n\
+        \x20   try: c, _ = s.accept()\n\
+        \x20   except BlockingIOError: continue\n\
+        \x20   c.sendall(b'%d\\n' % os.getpid()); c.close()\n";
+    let mut start = bench.service("");
+    fs::write(bench.tree().join("run.py"), script).unwrap();
+    start.command = vec!["python3".into(), "run.py".into()];
+    start.env.extend(std::env::var("PATH").map(|path| ("PATH".to_owned(), path)));
+    start.listen = vec![address];
+    start
+}
+
 fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
@@ -438,14 +491,15 @@ async fn ask(address: SocketAddr) -> String {
     read_line(TcpStream::connect(address).unwrap()).await
 }
 
-async fn read_line(mut stream: TcpStream) -> String {
-    let read = tokio::task::spawn_blocking(move || {
-        stream.set_read_timeout(Some(10 * SECOND)).unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        text.trim().to_owned()
-    });
-    read.await.unwrap()
+async fn read_line(stream: TcpStream) -> String {
+    tokio::task::spawn_blocking(move || ask_now(stream)).await.unwrap()
+}
+
+fn ask_now(mut stream: TcpStream) -> String {
+    stream.set_read_timeout(Some(10 * SECOND)).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text.trim().to_owned()
 }
 
 /// The daemon here is a process of its own (this test, started once more) that is killed with its
@@ -484,6 +538,7 @@ async fn daemon_that_starts_a_service() {
         command: vec!["sleep".into(), "60".into()],
         env: BTreeMap::new(),
         listen: Vec::new(),
+        listen_from: None,
     };
     let pid = handle.start(start).await.unwrap();
     let mut file = fs::File::create(dir.join("tree/daemon.started")).unwrap();

@@ -91,6 +91,9 @@ pub enum News {
 
 /// A service on this host. Clones are handles on the same one. All state is the shim's, so that a
 /// handle made after the daemon's restart is as good as the one before.
+///
+/// A handover takes two handles with a directory each: start the new service on one with
+/// [`Start::listen_from`] set to the other's directory, and when it is ready, stop the other.
 #[derive(Clone, Debug)]
 pub struct ServiceHandle {
     dir: PathBuf,

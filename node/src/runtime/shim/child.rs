@@ -2,8 +2,7 @@
 
 use std::future::pending;
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{ChildStdin, Command, Stdio};
@@ -12,7 +11,7 @@ use std::time::Duration;
 use baton_protocol::codec;
 use command_fds::{CommandFdExt, FdMapping};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_send_signal};
+use rustix::process::{Signal, pidfd_send_signal};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::sleep;
 
@@ -22,6 +21,7 @@ use super::launch::Launch;
 use super::message::{Containment, Running, Start};
 use super::output::Output;
 use super::record::{Record, Started};
+use super::sockets::Sockets;
 
 /// The number of the first descriptor that is handed on (sd_listen_fds(3)).
 const LISTEN_FDS_START: i32 = 3;
@@ -42,7 +42,7 @@ pub(super) struct Launching<'a> {
     pub run: u64,
     pub containment: &'a Containment,
     pub output: &'a Output,
-    pub listeners: &'a [(SocketAddr, TcpListener)],
+    pub sockets: &'a Sockets,
 }
 
 impl Child {
@@ -87,20 +87,10 @@ impl Child {
         }
     }
 
-    /// The sockets that the child was given, taken back from it; those that it has closed, or put
-    /// something else in the place of, are left out.
-    pub fn take_back_listeners(&self) -> Vec<(SocketAddr, TcpListener)> {
-        let asked = self.started.start.listen.iter().zip(LISTEN_FDS_START..);
-        asked.filter_map(|(address, number)| self.take_back(*address, number)).collect()
-    }
-
-    fn take_back(&self, address: SocketAddr, number: i32) -> Option<(SocketAddr, TcpListener)> {
-        let handle = self.handle.as_fd();
-        let socket = pidfd_getfd(handle, number, PidfdGetfdFlags::empty()).ok()?;
-        let listener = TcpListener::from(socket);
-        let found = listener.local_addr().ok()?;
-        let same_port = address.port() == 0 || address.port() == found.port();
-        (same_port && found.ip() == address.ip()).then_some((address, listener))
+    /// The sockets that the child was given, taken back from it.
+    pub fn sockets(&self) -> Sockets {
+        let asked = self.started.start.listen.iter().copied();
+        Sockets::of_process(&self.handle, asked.zip(LISTEN_FDS_START..))
     }
 
     pub fn running(&self) -> Running {
@@ -130,9 +120,9 @@ fn launcher(launching: &Launching<'_>) -> io::Result<Command> {
     command.stdout(launching.output.child_end()?).stderr(launching.output.child_end()?);
     let mut mappings = Vec::new();
     for (child_fd, address) in (LISTEN_FDS_START..).zip(&launching.start.listen) {
-        let found = launching.listeners.iter().find(|(own, _)| own == address);
-        let (_, listener) = found.ok_or_else(|| io::Error::other("a socket is missing"))?;
-        mappings.push(FdMapping { parent_fd: listener.as_fd().try_clone_to_owned()?, child_fd });
+        let socket = launching.sockets.get(*address);
+        let socket = socket.ok_or_else(|| io::Error::other("a socket is missing"))?;
+        mappings.push(FdMapping { parent_fd: socket.try_clone_to_owned()?, child_fd });
     }
     command.fd_mappings(mappings).map_err(io::Error::other)?;
     Ok(command)

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::process::{getpid, set_child_subreaper, setsid};
+use rustix::process::{PTracer, getpid, set_child_subreaper, set_ptracer, setsid};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
@@ -144,6 +144,9 @@ fn run(options: &Options) -> io::Result<()> {
     fs::write(dir.join("shim.pid"), format!("{} {} {}\n", me.pid, me.start_time, me.boot_id))?;
     let containment = contain(&dir, options.process_tree);
     set_child_subreaper(Some(getpid()))?;
+    // Another shim of the same user may take copies of the sockets, also where the kernel's Yama
+    // module lets only ancestors do so. Without Yama it is refused, and not needed.
+    let _ = set_ptracer(PTracer::Any);
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?

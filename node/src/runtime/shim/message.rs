@@ -18,6 +18,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::identity::Identity;
+
 /// Lines of output that the report of an exit carries.
 pub const LAST_LINES: usize = 50;
 
@@ -50,6 +52,8 @@ pub enum Request {
     },
     /// End the shim. Refused while there is a child.
     Quit,
+    /// Which sockets the shim has: asked by another shim, which takes copies of them.
+    Sockets,
 }
 
 /// What to start.
@@ -72,6 +76,10 @@ pub struct Start {
     /// Sockets that the shim opens, keeps over restarts of the service, and hands to it as
     /// `LISTEN_FDS`. At most [`LISTEN_MAX`].
     pub listen: Vec<SocketAddr>,
+    /// For a handover: the directory of the shim whose service goes on until this one is ready. Those
+    /// of the sockets that it has are shared with it instead of opened, so that both services
+    /// accept from the same queues and there is no moment without a listener.
+    pub listen_from: Option<PathBuf>,
 }
 
 /// What a shim answers.
@@ -92,6 +100,14 @@ pub enum Response {
     Quitting,
     /// The request was refused, and nothing was done.
     Refused(Refusal),
+    /// The sockets, by the addresses that they were asked for with and their descriptors' numbers.
+    /// They stay open for as long as the service that they were opened for.
+    Sockets {
+        /// Whose numbers these are.
+        shim: Identity,
+        /// Address and number of each.
+        offered: Vec<(SocketAddr, i32)>,
+    },
 }
 
 /// What a shim tells those who subscribed.

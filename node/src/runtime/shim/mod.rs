@@ -31,6 +31,7 @@ pub mod message;
 mod output;
 mod record;
 mod server;
+mod sockets;
 mod supervisor;
 
 /// The socket in a shim's directory.

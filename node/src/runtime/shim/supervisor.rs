@@ -1,7 +1,6 @@
 //! The shim's one loop: requests, the child's end, its output.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,12 +11,14 @@ use tokio::time::{Instant, sleep};
 
 use super::child::{Child, Launching};
 use super::containment::Family;
+use super::identity::Identity;
 use super::message::{
-    Containment, Ended, Event, Exited, LISTEN_MAX, Refusal, Request, Response, Start, State,
-    Status, TAIL_LINES_MAX,
+    Containment, Ended, Event, Exited, Refusal, Request, Response, Start, State, Status,
+    TAIL_LINES_MAX,
 };
 use super::output::Output;
 use super::record::{Record, Started};
+use super::sockets::Sockets;
 use crate::runtime::logs;
 
 /// How often processes that are to end are looked for.
@@ -40,7 +41,7 @@ pub(super) struct Supervisor {
     dir: PathBuf,
     containment: Containment,
     output: Output,
-    listeners: Vec<(SocketAddr, TcpListener)>,
+    sockets: Sockets,
     service: Service,
     run: u64,
     events: broadcast::Sender<Event>,
@@ -87,8 +88,8 @@ impl Supervisor {
             None
         });
         let run = record.as_ref().map_or(0, Record::run);
-        let (service, listeners) = (Service::Idle, Vec::new());
-        let mut shim = Self { dir, containment, output, listeners, service, run, events };
+        let (service, sockets) = (Service::Idle, Sockets::default());
+        let mut shim = Self { dir, containment, output, sockets, service, run, events };
         match record {
             Some(Record::Started(started)) => shim.take_over(Child::adopt(*started)?),
             Some(Record::Exited(exited)) => shim.service = Service::Exited(exited),
@@ -101,7 +102,7 @@ impl Supervisor {
         match found {
             Ok(child) => {
                 self.containment = child.started.containment.clone();
-                self.listeners = child.take_back_listeners();
+                self.sockets = child.sockets();
                 self.output.note(&format!("adopted process {}", child.pid()));
                 self.service = Service::Alive(Box::new(Alive::new(child)));
             }
@@ -142,6 +143,7 @@ impl Supervisor {
             Request::Tail { lines } => self.tail(lines),
             Request::Status | Request::Subscribe => Response::Status(Box::new(self.status())),
             Request::Quit => Response::Refused(self.busy_with()),
+            Request::Sockets => self.offer(),
         };
         // The asker may have gone; the answer is then nobody's.
         let _ = reply.send(response);
@@ -168,27 +170,14 @@ impl Supervisor {
                 _ => Response::Refused(self.busy_with()),
             };
         }
-        match self.listen(&start.listen).and_then(|()| self.spawn(start)) {
+        match self
+            .sockets
+            .provide(&start.listen, start.listen_from.as_deref())
+            .and_then(|()| self.spawn(start))
+        {
             Ok(pid) => Response::Started { pid },
             Err(refusal) => Response::Refused(refusal),
         }
-    }
-
-    /// Opens the sockets that are not open yet, and closes those that are not asked for any more.
-    fn listen(&mut self, addresses: &[SocketAddr]) -> Result<(), Refusal> {
-        if addresses.len() > LISTEN_MAX {
-            return Err(Refusal::CannotStart(format!("more than {LISTEN_MAX} sockets")));
-        }
-        self.listeners.retain(|(own, _)| addresses.contains(own));
-        for address in addresses {
-            if self.listeners.iter().any(|(own, _)| own == address) {
-                continue;
-            }
-            let listener = TcpListener::bind(address)
-                .map_err(|error| Refusal::Listen { address: *address, cause: error.to_string() })?;
-            self.listeners.push((*address, listener));
-        }
-        Ok(())
     }
 
     fn spawn(&mut self, start: Start) -> Result<u32, Refusal> {
@@ -203,7 +192,7 @@ impl Supervisor {
             run,
             containment: &self.containment,
             output: &self.output,
-            listeners: &self.listeners,
+            sockets: &self.sockets,
         };
         let child =
             Child::spawn(launching).map_err(|error| Refusal::CannotStart(error.to_string()))?;
@@ -225,6 +214,13 @@ impl Supervisor {
             (Service::Alive(_), _) => Response::Refused(Refusal::Busy),
         };
         let _ = reply.send(response);
+    }
+
+    fn offer(&self) -> Response {
+        match Identity::of(std::process::id()) {
+            Ok(shim) => Response::Sockets { shim, offered: self.sockets.offered() },
+            Err(error) => Response::Refused(Refusal::CannotStart(error.to_string())),
+        }
     }
 
     fn tail(&mut self, lines: u32) -> Response {
