@@ -47,6 +47,10 @@ pub const PROPOSALS_MAX: usize = 1_024;
 /// Bytes of the largest snapshot that is fetched.
 pub const SNAPSHOT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
+/// Messages and batches that may wait for the disk before a voter hears no more. A disk that hangs
+/// would otherwise fill the memory with answers.
+pub const HELD_MAX: usize = 4_096;
+
 /// Voters and learners in one membership.
 pub const MEMBERS_MAX: usize = 64;
 

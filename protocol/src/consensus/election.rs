@@ -49,3 +49,26 @@ impl Election {
         ticks
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn draws_repeat_and_differ_between_voters_and_attempts() {
+        let draws = |voter| {
+            let mut election = Election::new(7, VoterId(voter));
+            let draw = |_| {
+                election.tried();
+                election.ticks(3)
+            };
+            (0..32).map(draw).collect::<Vec<_>>()
+        };
+        assert_eq!(draws(1), draws(1));
+        assert_ne!(draws(1), draws(2));
+        let (low, high) = (ELECTION_TICKS, 2 * ELECTION_TICKS);
+        assert!(draws(1).iter().all(|ticks| (low..high).contains(ticks)));
+        let different: std::collections::BTreeSet<_> = draws(1).into_iter().collect();
+        assert!(different.len() > 5, "{different:?}");
+    }
+}

@@ -219,7 +219,7 @@ pub enum Dropped {
     Unsound,
     /// Older than one that came before.
     Stale,
-    /// Not while a snapshot is being installed.
+    /// Not while a snapshot is being installed, or too much waits for the disk.
     NotNow,
     /// A snapshot's bytes, or an answer, that nobody asked for or that are not the ones asked for.
     Unasked,

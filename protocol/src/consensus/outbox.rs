@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::config::HELD_MAX;
 use super::message::SnapshotMeta;
 use super::raft_types::RaftMessage;
 use crate::disk::{Batch, Token, Write};
@@ -11,8 +12,6 @@ use crate::disk::{Batch, Token, Write};
 /// A step whose effects are not durable yet.
 #[derive(Debug, Default)]
 pub(super) struct Step {
-    /// The batch to wait for; `None` where it is only the steps before that are waited for.
-    pub token: Option<Token>,
     /// The library's number of this step, if it is one of its.
     pub ready: Option<u64>,
     /// The term that becomes durable with it.
@@ -23,10 +22,10 @@ pub(super) struct Step {
     pub install: Option<(SnapshotMeta, Arc<[u8]>)>,
 }
 
-/// The steps that wait, oldest first.
+/// The steps that wait, oldest first, each for its batch.
 #[derive(Debug)]
 pub(super) struct Outbox {
-    waiting: VecDeque<Step>,
+    waiting: VecDeque<(Token, Step)>,
     next_token: u64,
     durable_term: u64,
 }
@@ -41,41 +40,46 @@ impl Outbox {
         self.waiting.is_empty()
     }
 
-    /// Whether a snapshot is on its way to the disk.
-    pub(super) fn installs(&self) -> bool {
-        self.waiting.iter().any(|step| step.install.is_some())
+    /// Whether so much waits that nothing more should be heard that would add to it.
+    pub(super) fn is_full(&self) -> bool {
+        let messages: usize = self.waiting.iter().map(|(_, step)| step.messages.len()).sum();
+        messages + self.waiting.len() >= HELD_MAX
     }
 
-    /// The highest term of which a crash leaves the vote. Before its term is durable, a leader must
-    /// say nothing: a sole voter, which wins without asking, would after a crash win the same term
-    /// again, with other entries.
+    /// Whether a snapshot is on its way to the disk.
+    pub(super) fn installs(&self) -> bool {
+        self.waiting.iter().any(|(_, step)| step.install.is_some())
+    }
+
+    /// The highest term of which a crash leaves the vote. Before its term is durable, a leader says
+    /// nothing: a sole voter wins without asking, and after a crash could win the same term again,
+    /// or give its vote in it to another.
     pub(super) fn durable_term(&self) -> u64 {
         self.durable_term
     }
 
-    /// Adds a step. With `writes`, it waits for them, and this is their batch.
-    pub(super) fn push(&mut self, mut step: Step, writes: Vec<Write>) -> Option<Batch> {
-        if writes.is_empty() {
-            self.waiting.push_back(step);
-            return None;
-        }
+    /// Adds a step that waits for `writes`; this is their batch.
+    pub(super) fn push(&mut self, step: Step, writes: Vec<Write>) -> Batch {
         let token = Token(self.next_token);
         self.next_token += 1;
-        step.token = Some(token);
-        self.waiting.push_back(step);
-        Some(Batch { token, writes })
+        self.waiting.push_back((token, step));
+        Batch { token, writes }
     }
 
-    /// The steps that are done now that `token` is durable, oldest first: all up to it, and those
-    /// after it that wait for no batch of their own.
+    /// Adds a step that writes nothing: it is done with the step before it. Gives it back if there
+    /// is none.
+    pub(super) fn join(&mut self, step: Step) -> Option<Step> {
+        let Some((_, last)) = self.waiting.back_mut() else { return Some(step) };
+        last.ready = step.ready.or(last.ready);
+        last.term = last.term.max(step.term);
+        last.messages.extend(step.messages);
+        None
+    }
+
+    /// The steps that are done now that `token` is durable, oldest first.
     pub(super) fn confirm(&mut self, token: Token) -> Vec<Step> {
-        let mut done = Vec::new();
-        while let Some(step) = self.waiting.front() {
-            if step.token.is_some_and(|own| own > token) {
-                break;
-            }
-            done.extend(self.waiting.pop_front());
-        }
+        let done = self.waiting.iter().take_while(|(own, _)| *own <= token).count();
+        let done: Vec<Step> = self.waiting.drain(..done).map(|(_, step)| step).collect();
         for step in &done {
             self.durable_term = self.durable_term.max(step.term);
         }
@@ -91,16 +95,19 @@ mod tests {
     #[test]
     fn steps_wait_for_their_batch_and_all_before_it() {
         let write = || vec![(Key::HardState, None)];
+        let step = |term, ready| Step { term, ready: Some(ready), ..Step::default() };
         let mut outbox = Outbox::new(0);
-        let first = outbox.push(Step { term: 1, ..Step::default() }, write()).unwrap();
-        assert_eq!(outbox.push(Step { term: 1, ..Step::default() }, vec![]), None);
-        let second = outbox.push(Step { term: 2, ..Step::default() }, write()).unwrap();
+        assert!(outbox.join(step(1, 1)).is_some());
+        let first = outbox.push(step(1, 2), write());
+        assert!(outbox.join(step(1, 3)).is_none());
+        let second = outbox.push(step(2, 4), write());
 
         assert_eq!(outbox.durable_term(), 0);
-        assert_eq!(outbox.confirm(first.token).len(), 2);
+        let ready = |steps: Vec<Step>| steps.iter().map(|step| step.ready).collect::<Vec<_>>();
+        assert_eq!(ready(outbox.confirm(first.token)), [Some(3)]);
         assert_eq!(outbox.durable_term(), 1);
-        assert_eq!(outbox.confirm(first.token).len(), 0);
-        assert_eq!(outbox.confirm(second.token).len(), 1);
+        assert_eq!(ready(outbox.confirm(first.token)), []);
+        assert_eq!(ready(outbox.confirm(second.token)), [Some(4)]);
         assert!(outbox.is_empty());
     }
 }

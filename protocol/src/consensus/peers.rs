@@ -46,6 +46,9 @@ impl Voter {
         if !self.sessions.accept(message.from, message.session, message.number) {
             return Err(Dropped::Stale);
         }
+        if self.outbox.is_full() {
+            return Err(Dropped::NotNow);
+        }
         // To run for leader the library looks at entries that the snapshot has just replaced.
         if message.body == Body::TimeoutNow && self.outbox.installs() {
             return Err(Dropped::NotNow);

@@ -53,11 +53,7 @@ impl Voter {
             let messages = std::mem::take(&mut step.messages);
             self.send_all(messages);
         }
-        if writes.is_empty() && self.outbox.is_empty() {
-            self.done(step);
-        } else {
-            self.persist(step, writes);
-        }
+        self.persist(step, writes);
         for entry in committed {
             self.apply(&entry);
         }
@@ -96,10 +92,13 @@ impl Voter {
         Some(writes)
     }
 
-    /// Hands out a batch for what `step` waits for.
+    /// Hands out the batch that `step` waits for. Without one, it waits for those before it.
     pub(super) fn persist(&mut self, step: Step, writes: Vec<Write>) {
-        if let Some(batch) = self.outbox.push(step, writes) {
+        if !writes.is_empty() {
+            let batch = self.outbox.push(step, writes);
             self.push(Output::Persist(batch));
+        } else if let Some(step) = self.outbox.join(step) {
+            self.done(step);
         }
     }
 

@@ -116,7 +116,8 @@ pub(super) fn read_all(stored: &BTreeMap<Key, Vec<u8>>) -> Result<Stored, Restor
     let snapshot = stored.get(&Key::Snapshot).map(|value| read_snapshot(value)).transpose()?;
     let mut entries = read_entries(stored)?;
     let before = start_of_log(&mut entries, snapshot.as_ref().map(|(meta, _)| meta))?;
-    let state = read_hard_state(stored, snapshot.as_ref().map(|(meta, _)| meta))?;
+    let begun = before.0 > 0 || !entries.is_empty();
+    let state = read_hard_state(stored, begun, snapshot.as_ref().map(|(meta, _)| meta))?;
     if state.commit > before.0 + entries.len() as u64 {
         return Err(RestoreError::Broken("the log ends before its commit"));
     }
@@ -127,10 +128,12 @@ pub(super) fn read_all(stored: &BTreeMap<Key, Vec<u8>>) -> Result<Stored, Restor
 
 fn read_hard_state(
     stored: &BTreeMap<Key, Vec<u8>>,
+    begun: bool,
     snapshot: Option<&SnapshotMeta>,
 ) -> Result<RaftHardState, RestoreError> {
     let state: HardState = match stored.get(&Key::HardState) {
         Some(value) => read("hard state", value)?,
+        None if begun => return Err(RestoreError::Broken("the vote is missing")),
         None => HardState::default(),
     };
     let (term, vote, commit) = (state.term, state.vote.0, state.commit.0);

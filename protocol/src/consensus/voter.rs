@@ -211,7 +211,9 @@ impl Voter {
     }
 
     pub(super) fn push(&mut self, output: Output) {
-        self.outputs.push_back(output);
+        if !self.has_failed() {
+            self.outputs.push_back(output);
+        }
     }
 
     pub(super) fn count(&mut self, reason: Dropped) {
@@ -255,7 +257,7 @@ impl Voter {
     pub(super) fn fail(&mut self, reason: String) {
         self.phase = Phase::Failed;
         self.outputs.clear();
-        self.push(Output::Failed(reason));
+        self.outputs.push_back(Output::Failed(reason));
     }
 
     fn take(&mut self, input: Input) {
@@ -276,7 +278,7 @@ impl Voter {
             Input::SnapshotFetched { index, data } => self.snapshot_fetched(index, data),
             Input::SnapshotFailed { index } => self.snapshot_failed(index),
         }
-        if self.phase != Phase::Failed {
+        if !self.has_failed() {
             self.drain();
         }
     }

@@ -105,9 +105,13 @@ fn a_snapshot_of_other_bytes_is_not_installed() {
     world.faults.fetch_loss = 100;
     let new = world.add_learner();
     let before = world.installs;
-    for index in 0..100 {
-        let data = b"not the fleet's state".to_vec();
-        world.input(new, Input::SnapshotFetched { index: LogIndex(index), data });
+    let leader = world.leader().unwrap();
+    for _ in 0..3 {
+        world.run_until("a snapshot on its way", |world| world.voter(new).fetching.is_some());
+        let (meta, data) = world.voter(leader).snapshot().unwrap();
+        let (index, mut data) = (meta.index, data.to_vec());
+        data[9] ^= 1;
+        world.input(new, Input::SnapshotFetched { index, data });
     }
     world.run(2_000);
     assert_eq!(world.installs, before);

@@ -83,12 +83,15 @@ pub struct World {
     pub cut: BTreeSet<(NodeId, NodeId)>,
     /// What was committed, by whomever first, and the state after it.
     pub truth: BTreeMap<u64, (Entry, State)>,
-    leaders: BTreeMap<u64, VoterId>,
+    /// Who led in which term.
+    pub leaders: BTreeMap<u64, VoterId>,
     /// Handles whose commit was told, and how proposals were rejected.
     pub done: BTreeMap<u64, LogIndex>,
     pub rejected: BTreeMap<u64, Rejection>,
     pub refused: Vec<Refusal>,
     pub installs: u64,
+    /// Messages sent by each voter.
+    pub sent: BTreeMap<VoterId, u64>,
     pub strangers: Vec<VoterId>,
     next_handle: u64,
     next_voter: u64,
@@ -121,6 +124,7 @@ impl World {
             rejected: BTreeMap::new(),
             refused: Vec::new(),
             installs: 0,
+            sent: BTreeMap::new(),
             strangers: Vec::new(),
             next_handle: 1,
             next_voter: 2,
@@ -304,6 +308,7 @@ impl World {
 
     fn send(&mut self, id: VoterId, to: NodeId, message: VoterMessage) {
         let from = self.hosts[&id].node;
+        *self.sent.entry(id).or_default() += 1;
         if self.rng.chance(self.faults.loss, 100) {
             return;
         }
