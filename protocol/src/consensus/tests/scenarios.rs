@@ -228,6 +228,35 @@ fn a_lost_offer_of_a_snapshot_is_made_again() {
 }
 
 #[test]
+fn a_stream_that_breaks_under_a_snapshot_costs_no_long_wait() {
+    let mut world = World::grown(21, 3, CALM);
+    world.commit(40);
+    let leader = world.leader().unwrap();
+    let new = world.new_host();
+    world.input(leader, Input::AddLearner { voter: new, node: node_of(new) });
+    world.run_until("a snapshot on its way", |world| world.voter(new).fetching.is_some());
+    world.crash(new);
+    world.restart(new);
+    world.run(2_000);
+    assert!(world.voter(new).applied() > LogIndex(40));
+}
+
+#[test]
+fn a_voter_that_nobody_answers_draws_anew_for_each_try() {
+    let mut world = World::grown(22, 3, CALM);
+    world.isolate(V1);
+    world.run(5_000);
+    let term = world.voter(V1).raft.raft.term;
+    let drawn = (0..20).map(|_| {
+        world.run(1_000);
+        world.voter(V1).raft.raft.randomized_election_timeout()
+    });
+    let drawn: std::collections::BTreeSet<_> = drawn.collect();
+    assert_eq!(world.voter(V1).raft.raft.term, term, "trial votes do not raise the term");
+    assert!(drawn.len() > 3, "{drawn:?}");
+}
+
+#[test]
 fn an_offer_that_nobody_ever_answered_is_made_again() {
     let mut world = World::grown(15, 3, CALM);
     world.commit(40);
@@ -318,7 +347,7 @@ fn a_sole_voter_that_was_unseated_writes_its_log_before_it_leads_again() {
     world.settle();
     let learner = world.add_learner();
     world.settle();
-    world.faults.sync = 4_000;
+    world.faults.sync = 1_000_000;
     world.propose_at(V1);
     let body = Body::Heartbeat { commit: 0 };
     let message =
@@ -327,7 +356,10 @@ fn a_sole_voter_that_was_unseated_writes_its_log_before_it_leads_again() {
     assert!(!world.voter(V1).leads());
     world.run(10_000);
     assert_eq!(world.hosts[&V1].failed, None);
+    assert!(!world.voter(V1).leads());
+    world.crash(V1);
     world.faults = CALM;
+    world.restart(V1);
     world.commit(1);
 }
 
