@@ -24,6 +24,14 @@ impl Book {
         self.nodes.iter().filter(|(_, on)| **on == node).map(|(voter, _)| *voter).collect()
     }
 
+    /// Takes over what the log says, which outranks what was told.
+    pub(super) fn confirm(&mut self, members: &Membership) {
+        for (voter, _) in members.all() {
+            self.nodes.remove(&voter);
+        }
+        self.learn(members.all(), members);
+    }
+
     /// Learns where voters live; what is known already stays. Beyond its bound it forgets the lowest,
     /// which are the oldest, ids that are not in `members`.
     pub(super) fn learn(
@@ -44,5 +52,39 @@ impl Book {
         if let Some(oldest) = oldest {
             self.nodes.remove(&oldest);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(byte: u8) -> NodeId {
+        NodeId([byte; 32])
+    }
+
+    #[test]
+    fn what_is_known_stays_and_the_log_outranks_what_was_told() {
+        let mut book = Book::default();
+        let members =
+            Membership { voters: [(VoterId(1), node(1))].into(), ..Membership::default() };
+        book.learn([(VoterId(1), node(9)), (VoterId(2), node(2))], &Membership::default());
+        book.learn([(VoterId(2), node(8))], &Membership::default());
+        assert_eq!(book.node(VoterId(2)), Some(node(2)));
+        book.confirm(&members);
+        assert_eq!(book.node(VoterId(1)), Some(node(1)));
+        assert_eq!(book.voters_on(node(9)), []);
+    }
+
+    #[test]
+    fn it_is_bounded_and_forgets_no_member() {
+        let mut book = Book::default();
+        let members =
+            Membership { voters: [(VoterId(1), node(1))].into(), ..Membership::default() };
+        book.confirm(&members);
+        book.learn((2..2_000).map(|id| (VoterId(id), node(2))), &members);
+        assert_eq!(book.nodes.len(), BOOK_MAX);
+        assert_eq!(book.node(VoterId(1)), Some(node(1)));
+        assert_eq!(book.node(VoterId(1_999)), Some(node(2)));
     }
 }

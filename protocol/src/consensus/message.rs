@@ -253,3 +253,48 @@ impl SnapshotMeta {
         data.len() as u64 == self.length && blake3::hash(data).as_bytes() == &self.hash.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use data_encoding::HEXLOWER;
+
+    use super::*;
+    use crate::consensus::entry;
+
+    #[test]
+    fn the_format_of_messages_stays_as_it_is() {
+        let command = entry::Body::Command(vec![0xaa, 0xbb]);
+        let entries = vec![LogEntry { term: 3, index: LogIndex(8), body: command }];
+        let previous = Position { index: 7, term: 2 };
+        let body = Body::Append { previous, commit: 6, entries };
+        let message =
+            VoterMessage { from: VoterId(1), to: VoterId(2), session: 4, number: 5, term: 3, body };
+        let bytes = codec::encode(&message);
+        assert_eq!(HEXLOWER.encode(&bytes), "010102040503000702060103080102aabb");
+        assert_eq!(codec::decode(&bytes), Ok(message));
+    }
+
+    #[test]
+    fn what_the_library_says_comes_back_to_it_unchanged() {
+        let place = Position { index: 7, term: 2 };
+        let bodies = [
+            Body::Append { previous: place, commit: 6, entries: vec![] },
+            Body::Appended { index: 7, commit: 6 },
+            Body::AppendRejected { index: 9, hint: place, commit: 6 },
+            Body::RequestVote { trial: true, transfer: false, last: place, commit: place },
+            Body::RequestVote { trial: false, transfer: true, last: place, commit: place },
+            Body::Vote { trial: true, granted: false, commit: place },
+            Body::Vote { trial: false, granted: true, commit: place },
+            Body::Heartbeat { commit: 6 },
+            Body::HeartbeatReply { commit: 6 },
+            Body::TimeoutNow,
+        ];
+        let (from, to) = (VoterId(1), VoterId(2));
+        for body in bodies {
+            let message = VoterMessage { from, to, session: 4, number: 5, term: 3, body };
+            let raft = message.to_raft().unwrap().unwrap();
+            assert_eq!((raft.from, raft.to, raft.term), (1, 2, 3));
+            assert_eq!(Body::from_raft(&raft), Some(message.body));
+        }
+    }
+}

@@ -222,7 +222,7 @@ impl Voter {
 
     /// Takes over a membership that holds from now on.
     pub(super) fn adopt(&mut self, members: Membership) {
-        self.book.learn(members.all(), &members);
+        self.book.confirm(&members);
         self.members = members;
         let members = &self.members;
         self.heard.retain(|voter, _| members.node(*voter).is_some());
