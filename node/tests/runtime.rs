@@ -360,6 +360,25 @@ async fn forks_left_by_a_service_that_ended_without_its_shim_are_ended() {
     }
 }
 
+/// A record that is lost must not lead to a second instance beside the first.
+#[tokio::test]
+async fn nothing_is_started_beside_processes_that_nobody_knows() {
+    for mut bench in [Bench::new(), Bench::without_cgroup()] {
+        let start = bench.service("exec sleep 60\n");
+        let pid = bench.start(start.clone()).await;
+        let child = Identity::of(pid).unwrap();
+        bench.kill_shim().await;
+        fs::write(bench.handle.dir().join("record"), "").unwrap();
+        match bench.handle.start(start.clone()).await {
+            Err(ExecError::Refused(Refusal::Strays(1))) => assert!(lives(&child)),
+            other => panic!("{other:?}"),
+        }
+        bench.handle.stop(TERM, SECOND).await.unwrap();
+        assert!(!lives(&child));
+        bench.start(start).await;
+    }
+}
+
 #[tokio::test]
 async fn a_launcher_that_is_told_nothing_starts_nothing() {
     let mut launcher = tokio::process::Command::new(shim_program());

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::shim::SOCKET_FILE;
 use super::shim::message::{
-    Event, Exited, Refusal, Request, Response, Start, Status, read_frame, write_frame,
+    Containment, Event, Exited, Refusal, Request, Response, Start, Status, read_frame, write_frame,
 };
 
 /// How long a shim may take to start and open its socket.
@@ -215,6 +215,9 @@ impl ServiceHandle {
         let mut stream = self.connect_or_start().await?;
         let answer = exchange(&mut stream, &Request::Subscribe, ANSWER_TIMEOUT).await?;
         let Response::Status(status) = answer else { return Err(refused(answer)) };
+        if let Containment::ProcessTree { because } = &status.containment {
+            tracing::warn!(dir = %self.dir.display(), because, "no cgroup: a service's processes are held by descent only");
+        }
         let mut next = News::Connected(status);
         while news.send(next).await.is_ok() {
             let Event::Exited(exited) = read_frame(&mut stream).await?;

@@ -12,4 +12,5 @@ pub mod drain;
 pub mod exec;
 pub mod logs;
 pub mod probe;
+mod program;
 pub mod shim;

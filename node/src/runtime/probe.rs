@@ -17,6 +17,8 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::program;
+
 /// Characters of a body, or bytes of a line of output, that a reason shows.
 const SHOWN: usize = 200;
 
@@ -94,9 +96,8 @@ async fn beginning(mut body: Incoming) -> String {
 
 async fn run(command: &[String], tree: &Path) -> Result<(), String> {
     let (program, arguments) = command.split_first().ok_or("the command is empty")?;
-    let own = tree.join(program);
-    let path = if own.is_file() { own.as_os_str() } else { program.as_ref() };
-    let mut command = Command::new(path);
+    let mut command = Command::new(program::resolve(tree, program));
+    command.env_clear().envs(program::environment());
     command.args(arguments).current_dir(tree).process_group(0).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| format!("{program}: {}", said(&error)))?;

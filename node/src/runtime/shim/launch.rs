@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
 use baton_protocol::codec;
@@ -18,11 +18,10 @@ use serde::{Deserialize, Serialize};
 
 use super::containment::MARK;
 use super::message::Start;
+use crate::runtime::program;
 
 /// The exit code of a service whose program cannot be run, as shells have it.
 const CANNOT_RUN: u8 = 127;
-
-const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What the launcher is told.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,26 +55,16 @@ fn become_service(launch: &Launch) -> io::Result<()> {
     }
     let start = &launch.start;
     let tree = fs::canonicalize(&start.tree)?;
-    let (program, arguments) =
-        start.command.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
-    let mut command = Command::new(program_path(&tree, program));
-    command.arg0(program).args(arguments).current_dir(&tree);
+    let empty = || io::Error::other("the command is empty");
+    let (name, arguments) = start.command.split_first().ok_or_else(empty)?;
+    let mut command = Command::new(program::resolve(&tree, name));
+    command.arg0(name).args(arguments).current_dir(&tree);
     command.stdin(Stdio::null()).env_clear().envs(environment(start));
     Err(command.exec())
 }
 
-/// A relative program is one of the release's own files; a bare name that it does not have is left
-/// to the search path.
-fn program_path(tree: &Path, program: &str) -> PathBuf {
-    let own = tree.join(program);
-    if program.contains('/') || own.is_file() { own } else { program.into() }
-}
-
 fn environment(start: &Start) -> BTreeMap<String, String> {
-    let mut env = BTreeMap::from([
-        ("PATH".to_owned(), SEARCH_PATH.to_owned()),
-        ("LANG".to_owned(), "C.UTF-8".to_owned()),
-    ]);
+    let mut env = BTreeMap::from(program::environment());
     env.extend(start.env.clone());
     // The shim knows its service's processes by it.
     env.extend(std::env::var(MARK).map(|mark| (MARK.to_owned(), mark)));
@@ -88,19 +77,4 @@ fn environment(start: &Start) -> BTreeMap<String, String> {
         env.insert("LISTEN_FDS".to_owned(), start.listen.len().to_string());
     }
     env
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_releases_own_files_come_first() {
-        let tree = tempfile::tempdir().unwrap();
-        fs::write(tree.path().join("server"), "").unwrap();
-        assert_eq!(program_path(tree.path(), "server"), tree.path().join("server"));
-        assert_eq!(program_path(tree.path(), "bin/x"), tree.path().join("bin/x"));
-        assert_eq!(program_path(tree.path(), "/bin/sh"), PathBuf::from("/bin/sh"));
-        assert_eq!(program_path(tree.path(), "python3"), PathBuf::from("python3"));
-    }
 }

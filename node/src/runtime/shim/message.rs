@@ -159,6 +159,10 @@ pub enum Refusal {
     /// Too many wait for the same end.
     #[error("too many requests wait")]
     Busy,
+    /// There are processes of an earlier run that no record tells of. They may serve, so nothing is
+    /// started beside them; a stop ends them.
+    #[error("{0} processes of an unknown run are there: stop them first")]
+    Strays(u32),
 }
 
 /// How a process ended.

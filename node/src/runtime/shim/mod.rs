@@ -22,6 +22,7 @@
 //!
 //! The shim never restarts a child by itself: it reports, and the daemon's agent decides.
 
+mod alive;
 mod child;
 mod containment;
 mod entry;

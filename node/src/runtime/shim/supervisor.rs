@@ -4,11 +4,12 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::process::{Signal, WaitOptions, WaitStatus, wait};
+use rustix::process::{Signal, WaitOptions, wait};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
+use super::alive::{Alive, Phase, ended};
 use super::child::{Child, Launching};
 use super::containment::Family;
 use super::identity::Identity;
@@ -28,8 +29,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// kernel outlives SIGKILL for so long.
 const KILL_GRACE: Duration = Duration::from_secs(5);
 
-/// The longest grace; a longer one is cut to it.
-const GRACE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often strays are looked for while they are killed.
+const STRAY_LOOKS: u32 = 50;
 
 /// Requests that may wait for one service's end.
 const WAITING_MAX: usize = 64;
@@ -53,28 +54,6 @@ enum Service {
     Exited(Box<Exited>),
 }
 
-/// A service of which a process is left.
-struct Alive {
-    child: Child,
-    phase: Phase,
-    waiting: Vec<oneshot::Sender<Response>>,
-    asked: bool,
-}
-
-enum Phase {
-    Running,
-    /// The first process was asked to end.
-    Stopping {
-        signal: Signal,
-        kill_at: Instant,
-    },
-    /// The first process has ended; others may be left.
-    Leftovers {
-        ended: Ended,
-        kill_at: Instant,
-    },
-}
-
 impl Supervisor {
     /// The supervisor of `dir`, with the child of an earlier shim if there is one.
     pub fn open(
@@ -84,7 +63,7 @@ impl Supervisor {
     ) -> io::Result<Self> {
         let output = Output::open(&dir)?;
         let record = Record::read(&dir).unwrap_or_else(|error| {
-            eprintln!("shim: the record cannot be read, what it told of is left alone: {error}");
+            eprintln!("shim: the record cannot be read: {error}");
             None
         });
         let run = record.as_ref().map_or(0, Record::run);
@@ -107,11 +86,30 @@ impl Supervisor {
                 self.service = Service::Alive(Box::new(Alive::new(child)));
             }
             Err(gone) => {
-                // What it had started may still be there, and would be in the next one's way.
-                gone.containment.kill_all(Family { dir: &self.dir, first: None });
+                // What it had started serves nobody without it.
+                self.end_strays(&gone.containment);
                 self.finish(&gone, Ended::Unknown, false);
             }
         }
+    }
+
+    /// The processes of earlier runs, where none is known to live.
+    fn strays(&self) -> u32 {
+        let left = self.containment.members(Family { dir: &self.dir, first: None });
+        u32::try_from(left.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Kills them and waits for their end, or not for long.
+    fn end_strays(&self, containment: &Containment) {
+        let family = Family { dir: &self.dir, first: None };
+        for _ in 0..STRAY_LOOKS {
+            if containment.members(family).is_empty() {
+                return;
+            }
+            containment.kill_all(family);
+            std::thread::sleep(LOOK_INTERVAL);
+        }
+        eprintln!("shim: processes of an earlier run are killed, and still there");
     }
 
     /// Serves until it is asked to quit.
@@ -181,6 +179,10 @@ impl Supervisor {
     }
 
     fn spawn(&mut self, start: Start) -> Result<u32, Refusal> {
+        match self.strays() {
+            0 => {}
+            count => return Err(Refusal::Strays(count)),
+        }
         self.output.drain();
         self.output.begin_run();
         self.containment.renew();
@@ -203,6 +205,9 @@ impl Supervisor {
     }
 
     fn stop(&mut self, number: i32, grace: Duration, reply: oneshot::Sender<Response>) {
+        if !matches!(self.service, Service::Alive(_)) {
+            self.end_strays(&self.containment);
+        }
         let response = match (&mut self.service, Signal::from_named_raw(number)) {
             (_, None) => Response::Refused(Refusal::BadSignal(number)),
             (Service::Idle, _) => Response::Stopped(None),
@@ -346,40 +351,5 @@ impl Supervisor {
         // Without subscribers there is nobody to tell; the next one gets it with the status.
         let _ = self.events.send(Event::Exited(exited.clone()));
         exited
-    }
-}
-
-impl Alive {
-    fn new(child: Child) -> Self {
-        Self { child, phase: Phase::Running, waiting: Vec::new(), asked: false }
-    }
-
-    /// A second request can only shorten the time that the first one gave.
-    fn ask_to_end(&mut self, signal: Signal, grace: Duration) {
-        let until = Instant::now() + grace.min(GRACE_MAX);
-        self.asked = true;
-        match &mut self.phase {
-            Phase::Running => {
-                self.child.signal(signal);
-                self.phase = Phase::Stopping { signal, kill_at: until };
-            }
-            Phase::Stopping { kill_at, .. } | Phase::Leftovers { kill_at, .. } => {
-                *kill_at = until.min(*kill_at);
-            }
-        }
-    }
-
-    fn answer(&mut self, response: &Response) {
-        for reply in self.waiting.drain(..) {
-            let _ = reply.send(response.clone());
-        }
-    }
-}
-
-fn ended(status: WaitStatus) -> Ended {
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => Ended::Code(code),
-        (None, Some(signal)) => Ended::Signal(signal),
-        (None, None) => Ended::Unknown,
     }
 }
