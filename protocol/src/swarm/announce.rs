@@ -1,0 +1,85 @@
+//! Telling the neighbours what is here: at once where it matters, in batches where not.
+
+use core::time::Duration;
+
+use super::{ObjectId, SwarmMessage};
+use crate::id::NodeId;
+use crate::time::Instant;
+
+use super::swarm::Swarm;
+
+/// News that nobody waits for are gathered for so long: told to everyone each time they would cost
+/// over 1 % of the wire.
+const BATCH: Duration = Duration::from_millis(200);
+/// Urgent news go at once, but not more often than this to one neighbour: on a fast link that is
+/// several chunks in one message.
+const URGENT_GAP: Duration = Duration::from_millis(5);
+/// Chunks in one message: a few KiB, far below the largest control frame.
+const NEWS_MAX: usize = 1_024;
+
+/// How a neighbour is told of a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tell {
+    /// It will get the chunk from here unasked.
+    Owed,
+    /// It waits for the news: it sent the chunk, or asks for chunks these seconds.
+    Now,
+    /// With the next batch.
+    Later,
+}
+
+impl Swarm {
+    /// Notes news for a neighbour and decides when it is told.
+    pub(super) fn tell(&mut self, now: Instant, id: ObjectId, node: NodeId, index: u32, how: Tell) {
+        let view = self.objects.get_mut(&id).and_then(|object| object.views.get_mut(&node));
+        let Some(news) = view.map(|view| &mut view.news) else { return };
+        if how == Tell::Owed {
+            news.owed.push(index);
+        } else {
+            news.have.push(index);
+        }
+        let full = news.have.len() + news.owed.len() >= NEWS_MAX;
+        let urgent_at = news.last.map_or(now, |last| now.max(last.after(URGENT_GAP)));
+        let at = match how {
+            _ if full => now,
+            Tell::Owed | Tell::Now => urgent_at,
+            Tell::Later => now.after(BATCH),
+        };
+        let sooner = news.due.is_none_or(|due| at < due);
+        if sooner {
+            let old = news.due.replace(at);
+            old.map(|old| self.due.remove(&(old, id, node)));
+            self.due.insert((at, id, node));
+        }
+        if at <= now {
+            self.flush(now, id, node);
+        }
+    }
+
+    /// Sends the news that are due.
+    pub(super) fn flush_due(&mut self, now: Instant) {
+        while let Some(&(_, id, node)) = self.due.first().filter(|(at, ..)| *at <= now) {
+            self.flush(now, id, node);
+        }
+    }
+
+    fn flush(&mut self, now: Instant, object: ObjectId, node: NodeId) {
+        let Some((indexes, owed)) = self.take_news(object, node, Some(now)) else { return };
+        self.send(node, SwarmMessage::Have { object, indexes, owed });
+    }
+
+    /// Takes the unsent news of a neighbour out; `None` where there are none.
+    pub(super) fn take_news(
+        &mut self,
+        id: ObjectId,
+        node: NodeId,
+        sent: Option<Instant>,
+    ) -> Option<(Vec<u32>, Vec<u32>)> {
+        let view = self.objects.get_mut(&id).and_then(|object| object.views.get_mut(&node))?;
+        let news = &mut view.news;
+        let due = news.due.take()?;
+        self.due.remove(&(due, id, node));
+        news.last = sent.or(news.last);
+        Some((core::mem::take(&mut news.have), core::mem::take(&mut news.owed)))
+    }
+}

@@ -1,0 +1,187 @@
+//! Sending: the origin's first pass, what was asked for, and what is owed.
+
+use super::ObjectId;
+use super::event::Output;
+use super::link::{Link, Links};
+use super::object::{Object, View};
+use super::swarm::Swarm;
+use super::uploads::{UPLOADS_MAX, Uploads};
+use crate::id::NodeId;
+use crate::time::Instant;
+
+/// Unsent chunks that an origin looks at to find one that can go out now.
+const LOOK_AHEAD: usize = 16;
+/// Unasked chunks that a neighbour may fail to confirm before it is sent none of that object.
+const REFUSALS_MAX: u32 = 3;
+
+impl Swarm {
+    /// Starts uploads while there is room and something to send.
+    pub(super) fn serve(&mut self, now: Instant) {
+        self.reveal();
+        while self.uploads.has_slot(now) {
+            let Some((id, to, index)) = self.next_upload() else { return };
+            self.start_upload(now, id, to, index);
+        }
+    }
+
+    fn next_upload(&mut self) -> Option<(ObjectId, NodeId, u32)> {
+        for &id in &self.order {
+            let Some(object) = self.objects.get_mut(&id).filter(|it| it.has_work()) else {
+                continue;
+            };
+            let limit = per_receiver(object);
+            let first = next_first(id, object, &self.links, &self.uploads, limit);
+            let next = first.or_else(|| next_for_some(id, object, &self.links, &self.uploads, limit));
+            if let Some((to, index)) = next {
+                return Some((id, to, index));
+            }
+        }
+        None
+    }
+
+    fn start_upload(&mut self, now: Instant, id: ObjectId, to: NodeId, index: u32) {
+        let Some(link) = self.links.get_mut(&to) else { return };
+        let Some(object) = self.objects.get(&id) else { return };
+        link.sending(now, id, index, object.len_of(index).unwrap_or(0));
+        self.served += 1;
+        link.served = self.served;
+        link.uploading += 1;
+        self.uploads.start(now, (to, id, index));
+        self.out.push_back(Output::Upload { to, object: id, index });
+    }
+
+    pub(super) fn uploaded(&mut self, now: Instant, to: NodeId, id: ObjectId, index: u32) {
+        let Some(object) = self.objects.get_mut(&id) else { return };
+        object.progress.bytes_sent += u64::from(object.len_of(index).unwrap_or(0));
+        if self.uploads.finish(now, &(to, id, index)) {
+            self.free_slot(to);
+        }
+    }
+
+    pub(super) fn upload_failed(&mut self, to: NodeId, id: ObjectId, index: u32) {
+        if !self.uploads.end(&(to, id, index)) {
+            return;
+        }
+        self.free_slot(to);
+        if let Some(link) = self.links.get_mut(&to) {
+            link.acknowledged(id, index);
+        }
+        self.push_failed(id, to, index);
+    }
+
+    fn free_slot(&mut self, to: NodeId) {
+        if let Some(link) = self.links.get_mut(&to) {
+            link.uploading = link.uploading.saturating_sub(1);
+        }
+    }
+
+    /// An origin whose every chunk has arrived somewhere shows what it has, and can be asked.
+    fn reveal(&mut self) {
+        let mut interests = Vec::new();
+        for (&id, object) in &mut self.objects {
+            if !object.revealed && object.seeding.as_ref().is_some_and(|it| it.is_done()) {
+                object.revealed = true;
+                let interest = object.interest(id, false);
+                interests.extend(object.views.keys().map(|&node| (node, interest.clone())));
+            }
+        }
+        for (to, interest) in interests {
+            self.send(to, interest);
+        }
+    }
+}
+
+/// Uploads at once to one receiver: few where there are many of them, so that a slow one does not
+/// hold all slots.
+fn per_receiver(object: &Object) -> u32 {
+    let receivers = object.views.values().filter(|view| !view.have.is_full()).count();
+    u32::try_from(UPLOADS_MAX / receivers.clamp(1, UPLOADS_MAX)).unwrap_or(1)
+}
+
+/// The next chunk of the first pass, and the receiver of those that lack it which owes the least.
+fn next_first(
+    id: ObjectId,
+    object: &mut Object,
+    links: &Links,
+    uploads: &Uploads,
+    limit: u32,
+) -> Option<(NodeId, u32)> {
+    let seeding = object.seeding.as_mut().filter(|seeding| !seeding.all_sent())?;
+    if object.views.is_empty() {
+        return None;
+    }
+    for index in seeding.next(LOOK_AHEAD).collect::<Vec<_>>() {
+        let len = object.chunks.get(index as usize).map_or(0, |chunk| chunk.len);
+        let lacking = object.views.iter().filter(|(_, view)| !view.have.contains(index));
+        let count = u32::try_from(lacking.clone().count()).unwrap_or(u32::MAX);
+        if count == 0 {
+            seeding.skip(index);
+            continue;
+        }
+        let free = lacking.filter_map(|(&node, view)| {
+            let link = links.get(&node)?;
+            let room = link.uploading < limit && link.takes(len) && view.refusals < REFUSALS_MAX;
+            let able = room && !uploads.contains(&(node, id, index));
+            able.then(|| (seeding.debt(node), link.served, node))
+        });
+        if let Some((_, _, to)) = free.min() {
+            seeding.entrust(index, to, count - 1);
+            return Some((to, index));
+        }
+    }
+    None
+}
+
+/// What the receivers asked for or are owed: the one that was served least lately goes first.
+fn next_for_some(
+    id: ObjectId,
+    object: &mut Object,
+    links: &Links,
+    uploads: &Uploads,
+    limit: u32,
+) -> Option<(NodeId, u32)> {
+    let waiting = object.views.iter().filter(|(_, view)| view.has_work());
+    let free = waiting.filter_map(|(&node, _)| {
+        let link = links.get(&node).filter(|link| link.uploading < limit)?;
+        Some((link.uploading, link.served, node))
+    });
+    let mut free: Vec<(u32, u64, NodeId)> = free.collect();
+    free.sort_unstable();
+    for (_, _, node) in free {
+        let (Some(link), Some(view)) = (links.get(&node), object.views.get_mut(&node)) else {
+            continue;
+        };
+        let under_way = |index: u32| uploads.contains(&(node, id, index));
+        let len_of = |index: u32| object.chunks.get(index as usize).map_or(0, |chunk| chunk.len);
+        if let Some(index) = next_for(view, link, under_way, len_of) {
+            return Some((node, index));
+        }
+    }
+    None
+}
+
+/// What goes to one receiver next: what it asked for, then what it is owed. What it has got from
+/// elsewhere is dropped.
+fn next_for(
+    view: &mut View,
+    link: &Link,
+    under_way: impl Fn(u32) -> bool,
+    len_of: impl Fn(u32) -> u32,
+) -> Option<u32> {
+    while let Some(index) = view.requests.pop_front() {
+        if !view.have.contains(index) && !under_way(index) {
+            return Some(index);
+        }
+    }
+    while let Some(&index) = view.owed.front() {
+        let needed = !view.have.contains(index) && !under_way(index);
+        if needed && (!link.takes(len_of(index)) || view.refusals >= REFUSALS_MAX) {
+            return None;
+        }
+        view.owed.pop_front();
+        if needed {
+            return Some(index);
+        }
+    }
+    None
+}
