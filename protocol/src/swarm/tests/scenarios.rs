@@ -56,3 +56,19 @@ fn a_slow_one_does_not_hold_up_the_others() {
     let (ratio, _) = report("one at a tenth, itself", &network, &[7], bound * 10.0);
     assert!(ratio <= 1.3, "{ratio}");
 }
+
+#[test]
+#[ignore = "diagnosis"]
+fn diagnose() {
+    let (mut network, receivers) = started(21, 512, LATENCY, 1);
+    let bound = network.bound(&receivers);
+    for step in 1..28 {
+        let t = bound * step as f64 * 0.05;
+        network.run(t, |it| it.finished(&receivers));
+        let have: Vec<u32> = receivers.iter().map(|&n| network.have(n)).collect();
+        let mean = have.iter().sum::<u32>() as f64 / 20.0;
+        let owed: Vec<usize> = receivers.iter().map(|&n| network.nodes[n].swarm.objects[&super::object()].views.values().map(|v| v.owed.iter().filter(|i| !v.have.contains(**i)).count()).sum()).collect();
+        let unsent = network.nodes[0].sent as f64 / network.bytes() as f64;
+        println!("{:.2}: origin {unsent:.3} mean {:.3} min {} max {} owed {owed:?}", t / bound, mean / 512.0, have.iter().min().unwrap(), have.iter().max().unwrap());
+    }
+}
