@@ -22,10 +22,10 @@ impl Swarm {
         }
         match message {
             SwarmMessage::Interest { object, have, origin, answer } => {
-                self.interest(object, from, &have, origin);
+                self.interest(now, object, from, &have, origin);
                 self.answer(object, from, answer);
             }
-            SwarmMessage::Leave { object } => self.drop_view(object, from),
+            SwarmMessage::Leave { object } => self.drop_view(now, object, from),
             SwarmMessage::Have { object, indexes, owed } => {
                 self.haves(now, object, from, &indexes, &owed);
             }
@@ -38,7 +38,7 @@ impl Swarm {
         }
     }
 
-    fn interest(&mut self, id: ObjectId, from: NodeId, have: &Bitmap, origin: bool) {
+    fn interest(&mut self, now: Instant, id: ObjectId, from: NodeId, have: &Bitmap, origin: bool) {
         let Some(object) = self.objects.get_mut(&id) else { return };
         if have.len() != object.have.len() {
             self.misbehaved(from, Misbehaviour::OutOfRange);
@@ -51,7 +51,7 @@ impl Swarm {
         let lost: Vec<u32> = view.have.iter().filter(|index| !have.contains(*index)).collect();
         lost.into_iter().for_each(|index| object.note_lack(from, index));
         for index in have.iter() {
-            self.has(id, from, index);
+            self.has(now, id, from, index);
         }
     }
 
@@ -79,7 +79,7 @@ impl Swarm {
         }
         for &index in owed {
             self.promised(now, id, from, index);
-            self.has(id, from, index);
+            self.has(now, id, from, index);
         }
         let foreign = self.is_large()
             && self.links.get(&from).is_some_and(|link| link.zone != self.zone);
@@ -90,7 +90,7 @@ impl Swarm {
             } else if !foreign {
                 self.end_foreign_promise(id, index);
             }
-            self.has(id, from, index);
+            self.has(now, id, from, index);
         }
     }
 
@@ -118,9 +118,9 @@ impl Swarm {
         }
     }
 
-    fn has(&mut self, id: ObjectId, node: NodeId, index: u32) {
+    fn has(&mut self, now: Instant, id: ObjectId, node: NodeId, index: u32) {
         let Some(object) = self.objects.get_mut(&id) else { return };
-        object.note_have(node, index);
+        object.note_have(now, node, index);
         if let Some(link) = self.links.get_mut(&node) {
             link.acknowledged(id, index);
         }
@@ -206,14 +206,14 @@ impl Swarm {
     }
 
     /// A neighbour has no part in an object any more.
-    pub(super) fn drop_view(&mut self, id: ObjectId, node: NodeId) {
+    pub(super) fn drop_view(&mut self, now: Instant, id: ObjectId, node: NodeId) {
         self.end_asks_of(id, node);
         for key in self.uploads.matching(|key| (key.0, key.1) == (node, id)) {
             self.cancel_upload(key);
         }
         self.take_news(id, node, None);
         if let Some(object) = self.objects.get_mut(&id) {
-            object.drop_view(node);
+            object.drop_view(now, node);
         }
     }
 }

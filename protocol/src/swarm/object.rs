@@ -214,7 +214,7 @@ impl Object {
     }
 
     /// A neighbour has a chunk. True if that is new.
-    pub fn note_have(&mut self, node: NodeId, index: u32) -> bool {
+    pub fn note_have(&mut self, now: Instant, node: NodeId, index: u32) -> bool {
         let Some(view) = self.views.get_mut(&node) else { return false };
         if !view.have.insert(index) {
             return false;
@@ -223,7 +223,7 @@ impl Object {
             self.rarest.add_copy(index);
         }
         if let Some(seeding) = &mut self.seeding {
-            seeding.arrived(index, node);
+            seeding.arrived(now, index, node);
         }
         true
     }
@@ -239,7 +239,7 @@ impl Object {
     /// An upload or its receipt failed: an origin sends the chunk to another.
     pub fn push_failed(&mut self, node: NodeId, index: u32) {
         if let Some(view) = self.views.get_mut(&node) {
-            view.refusals += 1;
+            view.refusals = view.refusals.saturating_add(1);
         }
         if let Some(seeding) = &mut self.seeding {
             seeding.failed(index, node);
@@ -247,12 +247,12 @@ impl Object {
     }
 
     /// A neighbour is gone. Says which of its requests have to be counted as ended.
-    pub fn drop_view(&mut self, node: NodeId) -> Option<View> {
+    pub fn drop_view(&mut self, now: Instant, node: NodeId) -> Option<View> {
         self.set_counted(node, false);
         let view = self.views.remove(&node)?;
         let views = &self.views;
         if let Some(seeding) = &mut self.seeding {
-            seeding.gone(node, &view.have, |index| {
+            seeding.gone(now, node, &view.have, |index| {
                 views.values().any(|view| view.trusted && view.have.contains(index))
             });
         }

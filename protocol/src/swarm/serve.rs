@@ -5,7 +5,7 @@ use super::event::Output;
 use super::link::{Link, Links};
 use super::object::{Object, View};
 use super::swarm::Swarm;
-use super::uploads::{UPLOADS_MAX, Uploads};
+use super::uploads::{FIRST_UPLOADS_MAX, UPLOADS_MAX, Uploads};
 use crate::id::NodeId;
 use crate::time::Instant;
 
@@ -17,21 +17,46 @@ const REFUSALS_MAX: u32 = 3;
 impl Swarm {
     /// Starts uploads while there is room and something to send.
     pub(super) fn serve(&mut self, now: Instant) {
+        self.take_back(now);
         self.reveal();
-        while self.uploads.has_slot(now) {
-            let Some((id, to, index)) = self.next_upload() else { return };
+        while let Some((id, to, index)) = self.next_upload(now) {
             self.start_upload(now, id, to, index);
         }
     }
 
-    fn next_upload(&mut self) -> Option<(ObjectId, NodeId, u32)> {
+    /// The last chunks of a first pass do not wait for a slow receiver.
+    fn take_back(&mut self, now: Instant) {
+        let mut taken = Vec::new();
+        for (&id, object) in &mut self.objects {
+            let Some(seeding) = &mut object.seeding else { continue };
+            while let Some((index, from)) = seeding.take_back(now) {
+                taken.push((from, id, index));
+            }
+        }
+        for key in taken {
+            self.cancel_upload(key);
+            if let Some(link) = self.links.get_mut(&key.0) {
+                link.acknowledged(key.1, key.2);
+            }
+        }
+    }
+
+    fn next_upload(&mut self, now: Instant) -> Option<(ObjectId, NodeId, u32)> {
+        let first_slot = self.uploads.has_slot(now, FIRST_UPLOADS_MAX);
+        let slot = self.uploads.has_slot(now, UPLOADS_MAX);
         for &id in &self.order {
             let Some(object) = self.objects.get_mut(&id).filter(|it| it.has_work()) else {
                 continue;
             };
             let limit = per_receiver(object);
-            let first = next_first(id, object, &self.links, &self.uploads, limit);
-            let next = first.or_else(|| next_for_some(id, object, &self.links, &self.uploads, limit));
+            let (links, uploads) = (&self.links, &self.uploads);
+            let mut next = None;
+            if first_slot {
+                next = next_first(now, id, object, links, uploads, limit);
+            }
+            if slot {
+                next = next.or_else(|| next_for_some(id, object, links, uploads, limit));
+            }
             if let Some((to, index)) = next {
                 return Some((id, to, index));
             }
@@ -100,6 +125,7 @@ fn per_receiver(object: &Object) -> u32 {
 
 /// The next chunk of the first pass, and the receiver of those that lack it which owes the least.
 fn next_first(
+    now: Instant,
     id: ObjectId,
     object: &mut Object,
     links: &Links,
@@ -110,6 +136,7 @@ fn next_first(
     if object.views.is_empty() {
         return None;
     }
+    let slow_from = seeding.slow_from(now);
     for index in seeding.next(LOOK_AHEAD).collect::<Vec<_>>() {
         let len = object.chunks.get(index as usize).map_or(0, |chunk| chunk.len);
         let lacking = object.views.iter().filter(|(_, view)| !view.have.contains(index));
@@ -121,11 +148,12 @@ fn next_first(
         let free = lacking.filter_map(|(&node, view)| {
             let link = links.get(&node)?;
             let room = link.uploading < limit && link.takes(len) && view.refusals < REFUSALS_MAX;
-            let able = room && !uploads.contains(&(node, id, index));
+            let brisk = !seeding.is_slow(now, node, slow_from);
+            let able = room && brisk && !uploads.contains(&(node, id, index));
             able.then(|| (seeding.debt(node), link.served, node))
         });
         if let Some((_, _, to)) = free.min() {
-            seeding.entrust(index, to, count - 1);
+            seeding.entrust(now, index, to, count - 1);
             return Some((to, index));
         }
     }

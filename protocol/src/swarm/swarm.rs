@@ -125,10 +125,10 @@ impl Swarm {
         }
     }
 
-    fn forget(&mut self, id: ObjectId) {
+    fn forget(&mut self, now: Instant, id: ObjectId) {
         let Some(object) = self.objects.get(&id) else { return };
         for node in object.views.keys().copied().collect::<Vec<_>>() {
-            self.drop_view(id, node);
+            self.drop_view(now, id, node);
             self.send(node, SwarmMessage::Leave { object: id });
         }
         self.objects.remove(&id);
@@ -136,7 +136,7 @@ impl Swarm {
     }
 
     fn peer_up(&mut self, now: Instant, node: NodeId, zone: ZoneName) {
-        self.peer_down(node);
+        self.peer_down(now, node);
         if self.links.len() >= LINKS_MAX {
             return;
         }
@@ -147,12 +147,12 @@ impl Swarm {
         }
     }
 
-    fn peer_down(&mut self, node: NodeId) {
+    fn peer_down(&mut self, now: Instant, node: NodeId) {
         if !self.links.contains_key(&node) {
             return;
         }
         for id in self.order.clone() {
-            self.drop_view(id, node);
+            self.drop_view(now, id, node);
         }
         self.links.remove(&node);
     }
@@ -230,13 +230,16 @@ impl Swarm {
     }
 
     /// The moment when something falls due.
-    fn next_wake(&self) -> Option<Instant> {
+    fn next_wake(&self, now: Instant) -> Option<Instant> {
         let mut wake = self.due.first().map(|(at, ..)| *at);
         let mut busy = !self.uploads.is_empty();
         for object in self.objects.values().filter(|object| object.incomplete()) {
             wake = earliest(wake, object.asks.first_deadline());
             wake = earliest(wake, object.promise_deadline());
             busy |= !object.views.is_empty();
+        }
+        for seeding in self.objects.values().filter_map(|object| object.seeding.as_ref()) {
+            wake = earliest(wake, seeding.overdue_at(now).map(|(at, _)| at));
         }
         busy |= self.links.values().any(|link| link.owes_receipts() || link.suspended());
         earliest(wake, busy.then_some(self.housekeeping_at))
@@ -250,10 +253,10 @@ impl Machine for Swarm {
     fn handle(&mut self, now: Instant, input: Input) {
         match input {
             Input::Want(want) => self.want(now, want),
-            Input::Forget { object } => self.forget(object),
+            Input::Forget { object } => self.forget(now, object),
             Input::MeshSize { nodes } => self.nodes = nodes,
             Input::PeerUp { node, zone } => self.peer_up(now, node, zone),
-            Input::PeerDown { node } => self.peer_down(node),
+            Input::PeerDown { node } => self.peer_down(now, node),
             Input::Message { from, message } => self.message(now, from, message),
             Input::Verified { object, index, from } => self.verified(now, object, index, from),
             Input::Stored { object, index } => self.stored(object, index),
@@ -267,7 +270,7 @@ impl Machine for Swarm {
         }
         self.pull(now);
         self.serve(now);
-        self.wake = self.next_wake();
+        self.wake = self.next_wake(now);
     }
 
     fn poll_output(&mut self) -> Option<Output> {

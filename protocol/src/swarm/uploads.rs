@@ -11,6 +11,9 @@ use crate::time::Instant;
 /// Uploads at once: enough that receivers of unequal speed keep the uplink full, few enough that a
 /// chunk gets to its end and can be passed on. Measured best of 4 to 16 in the lab with 20 receivers.
 pub(super) const UPLOADS_MAX: usize = 8;
+/// Uploads at once of an origin's first pass. Its receivers' downlinks are crowded by what they get
+/// from each other, and it is the origin's uplink that must not idle.
+pub(super) const FIRST_UPLOADS_MAX: usize = 16;
 /// Uploads at once when those that crawl are counted too. A crawling one does not use the uplink.
 const UPLOADS_HARD_MAX: usize = 32;
 /// An upload crawls when it has taken so many times as long as others do.
@@ -35,14 +38,14 @@ impl Uploads {
         Self { running: BTreeMap::new(), typical: TYPICAL_FIRST }
     }
 
-    /// Whether one more may start.
-    pub fn has_slot(&self, now: Instant) -> bool {
-        if self.running.len() < UPLOADS_MAX {
+    /// Whether one more may start where `limit` are the most.
+    pub fn has_slot(&self, now: Instant, limit: usize) -> bool {
+        if self.running.len() < limit {
             return true;
         }
         let crawls = (self.typical * CRAWLS_AT).max(CRAWLS_MIN);
         let brisk = self.running.values().filter(|began| now.since(**began) < crawls).count();
-        brisk < UPLOADS_MAX && self.running.len() < UPLOADS_HARD_MAX
+        brisk < limit && self.running.len() < UPLOADS_HARD_MAX
     }
 
     pub fn start(&mut self, now: Instant, key: UploadKey) {
@@ -86,7 +89,7 @@ mod tests {
         let mut now = Instant::ZERO;
         let mut started = 0;
         for _ in 0..20 {
-            while uploads.has_slot(now) {
+            while uploads.has_slot(now, UPLOADS_MAX) {
                 uploads.start(now, (NodeId([0; 32]), object, started));
                 started += 1;
             }
