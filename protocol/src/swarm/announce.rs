@@ -6,7 +6,7 @@ use super::{ObjectId, SwarmMessage};
 use crate::id::NodeId;
 use crate::time::Instant;
 
-use super::swarm::Swarm;
+use super::machine::Swarm;
 
 /// News that nobody waits for are gathered for so long: told to everyone each time they would cost
 /// over 1 % of the wire.

@@ -2,7 +2,7 @@
 
 use super::announce::Tell;
 use super::event::{Misbehaviour, Output};
-use super::swarm::Swarm;
+use super::machine::Swarm;
 use super::{ObjectId, SwarmMessage};
 use crate::id::NodeId;
 use crate::time::Instant;

@@ -164,7 +164,9 @@ fn unpack(len: u32, bytes: &[u8]) -> Result<Bitmap, BitmapError> {
         *word = u64::from_le_bytes(whole);
     }
     let ones = words.iter().map(|word| word.count_ones()).sum();
-    let beyond = words.last().is_some_and(|last| len % WORD_BITS != 0 && last >> (len % WORD_BITS) != 0);
+    let beyond = words
+        .last()
+        .is_some_and(|last| !len.is_multiple_of(WORD_BITS) && last >> (len % WORD_BITS) != 0);
     if bytes.len() != len.div_ceil(8) as usize || beyond {
         return Err(BitmapError::Size { bits: len, bytes: bytes.len() });
     }

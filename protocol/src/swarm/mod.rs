@@ -26,6 +26,7 @@ pub mod bitmap;
 pub mod event;
 mod inflow;
 mod link;
+mod machine;
 pub mod message;
 mod neighbours;
 mod object;
@@ -33,15 +34,15 @@ mod pull;
 mod rarest;
 mod seeding;
 mod serve;
-mod swarm;
+
 #[cfg(test)]
 mod tests;
 mod uploads;
 
 pub use bitmap::{Bitmap, BitmapError};
 pub use event::{Input, Misbehaviour, Output, Progress, Want};
+pub use machine::{Config, Swarm};
 pub use message::{ObjectId, Part, SwarmMessage};
-pub use swarm::{Config, Swarm};
 
 /// Chunks of one object, so that a bitmap of it (128 KiB) fits well into a control frame. 64 GiB in
 /// chunks of 64 KiB; the chunker takes larger ones from 16 GiB on.

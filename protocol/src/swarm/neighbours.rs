@@ -1,8 +1,8 @@
 //! What the neighbours say. All of it may be a lie.
 
 use super::event::{Misbehaviour, Output};
+use super::machine::Swarm;
 use super::object::View;
-use super::swarm::Swarm;
 use super::uploads::UploadKey;
 use super::{Bitmap, ObjectId, SwarmMessage};
 use crate::id::NodeId;
@@ -81,8 +81,8 @@ impl Swarm {
             self.promised(now, id, from, index);
             self.has(now, id, from, index);
         }
-        let foreign = self.is_large()
-            && self.links.get(&from).is_some_and(|link| link.zone != self.zone);
+        let foreign =
+            self.is_large() && self.links.get(&from).is_some_and(|link| link.zone != self.zone);
         for &index in have {
             if foreign && !self.has_copies(id, index) {
                 // One copy for each zone is on its way into this one. Wait for it.
@@ -112,7 +112,8 @@ impl Swarm {
         }
         let Some(object) = self.objects.get_mut(&id) else { return };
         let by = object.rarest.promised_by(index);
-        let foreign = by.and_then(|node| self.links.get(&node)).is_some_and(|it| it.zone != self.zone);
+        let foreign =
+            by.and_then(|node| self.links.get(&node)).is_some_and(|it| it.zone != self.zone);
         if foreign {
             object.rarest.end_promise(index);
         }

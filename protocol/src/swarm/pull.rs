@@ -2,9 +2,9 @@
 
 use super::asks::Ask;
 use super::link::Links;
+use super::machine::Swarm;
 use super::neighbours::REQUESTS_MAX;
 use super::object::Object;
-use super::swarm::Swarm;
 use super::{ObjectId, SwarmMessage};
 use crate::id::{NodeId, ZoneName};
 use crate::rng::Rng;

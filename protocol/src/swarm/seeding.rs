@@ -193,7 +193,13 @@ impl Seeding {
     }
 
     /// A neighbour is gone, which had `have`. What it alone was given (`elsewhere` says) goes again.
-    pub fn gone(&mut self, now: Instant, node: NodeId, have: &Bitmap, elsewhere: impl Fn(u32) -> bool) {
+    pub fn gone(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        have: &Bitmap,
+        elsewhere: impl Fn(u32) -> bool,
+    ) {
         let open: Vec<(u32, NodeId)> =
             self.entrusted.iter().map(|(&index, it)| (index, it.to)).collect();
         for (index, to) in open {

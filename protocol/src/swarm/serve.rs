@@ -3,9 +3,9 @@
 use super::ObjectId;
 use super::event::Output;
 use super::link::{Link, Links};
+use super::machine::Swarm;
 use super::object::{Object, View};
-use super::swarm::Swarm;
-use super::uploads::{FIRST_UPLOADS_MAX, UPLOADS_MAX, Uploads};
+use super::uploads::{UPLOADS_MAX, Uploads};
 use crate::id::NodeId;
 use crate::time::Instant;
 
@@ -42,21 +42,17 @@ impl Swarm {
     }
 
     fn next_upload(&mut self, now: Instant) -> Option<(ObjectId, NodeId, u32)> {
-        let first_slot = self.uploads.has_slot(now, FIRST_UPLOADS_MAX);
-        let slot = self.uploads.has_slot(now, UPLOADS_MAX);
+        if !self.uploads.has_slot(now) {
+            return None;
+        }
         for &id in &self.order {
             let Some(object) = self.objects.get_mut(&id).filter(|it| it.has_work()) else {
                 continue;
             };
             let limit = per_receiver(object);
             let (links, uploads) = (&self.links, &self.uploads);
-            let mut next = None;
-            if first_slot {
-                next = next_first(now, id, object, links, uploads, limit);
-            }
-            if slot {
-                next = next.or_else(|| next_for_some(id, object, links, uploads, limit));
-            }
+            let first = next_first(now, id, object, links, uploads, limit);
+            let next = first.or_else(|| next_for_some(id, object, links, uploads, limit));
             if let Some((to, index)) = next {
                 return Some((id, to, index));
             }

@@ -175,8 +175,11 @@ impl Network {
         self.input(node, Input::Want(want));
     }
 
-    pub fn have(&self, node: usize) -> u32 {
-        self.nodes[node].swarm.progress(object()).map_or(0, |progress| progress.have)
+    /// Every chunk has reached a receiver.
+    pub fn all_out(&self) -> bool {
+        let has = |node: &Node, index| !node.swarm.wants(object(), index);
+        let count = self.chunks.len() as u32;
+        (0..count).all(|index| self.nodes[1..].iter().any(|node| has(node, index)))
     }
 
     pub fn duplicates(&self) -> u64 {
@@ -202,6 +205,16 @@ impl Network {
             if self.links.contains(&(peer, node)) {
                 let at = self.now.after(DETECTION);
                 self.schedule(at, Event::Link { at: peer, peer: node, up: false });
+            }
+        }
+    }
+
+    /// A node that was off is there now.
+    pub fn revive(&mut self, node: usize) {
+        self.nodes[node].alive = true;
+        for (a, b) in self.links.clone() {
+            if a == node || b == node {
+                self.schedule(self.now, Event::Link { at: a, peer: b, up: true });
             }
         }
     }
@@ -252,7 +265,8 @@ impl Network {
             }
             Output::Upload { to, index, .. } => {
                 let silent = matches!(self.nodes[node].kind, Kind::Liar | Kind::Leech);
-                let left = if silent { f64::INFINITY } else { self.chunks[index as usize].len.into() };
+                let left =
+                    if silent { f64::INFINITY } else { self.chunks[index as usize].len.into() };
                 self.flows.push(Flow { from: node, to: number(to), index, left, rate: 0.0 });
                 self.changed = true;
             }
@@ -293,9 +307,11 @@ impl Network {
         let mut count = vec![0usize; 2 * nodes];
         let mut members = vec![Vec::new(); 2 * nodes];
         let mut open = vec![false; self.flows.len()];
-        let able: Vec<bool> = self.flows.iter().map(|flow| {
-            flow.left.is_finite() && self.connected(flow.from, flow.to)
-        }).collect();
+        let able: Vec<bool> = self
+            .flows
+            .iter()
+            .map(|flow| flow.left.is_finite() && self.connected(flow.from, flow.to))
+            .collect();
         for (place, flow) in self.flows.iter_mut().enumerate() {
             flow.rate = 0.0;
             if able[place] {
@@ -307,11 +323,9 @@ impl Network {
             }
         }
         loop {
-            let tightest = (0..2 * nodes)
-                .filter(|&end| count[end] > 0)
-                .min_by(|&a, &b| {
-                    (left[a] / count[a] as f64).total_cmp(&(left[b] / count[b] as f64))
-                });
+            let tightest = (0..2 * nodes).filter(|&end| count[end] > 0).min_by(|&a, &b| {
+                (left[a] / count[a] as f64).total_cmp(&(left[b] / count[b] as f64))
+            });
             let Some(end) = tightest else { return };
             let rate = left[end] / count[end] as f64;
             for place in core::mem::take(&mut members[end]) {
