@@ -17,8 +17,9 @@ const CANDIDATES: usize = 64;
 const COPIES_MAX: usize = 3;
 /// Requests that any neighbour may have out, so that it never waits for the next one.
 const PIPELINE_MIN: u64 = 2;
-/// How many times dearer a chunk from another zone is in a large mesh.
-const FOREIGN_COST: u64 = 4;
+/// How many times dearer a chunk from another zone is in a large mesh: more than a full pipeline of
+/// a neighbour in the own zone.
+const FOREIGN_COST: u64 = 1_000;
 /// How many times dearer one from the origin is, whose uplink is everybody's.
 const ORIGIN_COST: u64 = 4;
 
@@ -158,7 +159,9 @@ impl Swarm {
     }
 }
 
-/// The neighbour with the lowest cost for a chunk, among those with room for one more request.
+/// The neighbour with the lowest cost for a chunk, among those with room for one more request. With
+/// `local` given, one of another zone is asked only if none of the own zone has the chunk, or if one
+/// that has it was asked already and is late.
 fn cheapest(
     object: &Object,
     links: &Links,
@@ -169,23 +172,29 @@ fn cheapest(
 ) -> Option<NodeId> {
     let asked = object.asks.of_chunk(index);
     let mut best: Option<(u64, NodeId)> = None;
+    let mut local_holder = false;
     for (&node, view) in &object.views {
         let Some(link) = links.get(&node) else { continue };
-        let has = view.counted && view.have.contains(index);
-        let free = u64::from(link.asked) < limit && asked.iter().all(|ask| ask.to != node);
-        if !has || !free {
+        if !view.counted || !view.have.contains(index) {
+            continue;
+        }
+        let foreign = local.is_some_and(|zone| *zone != link.zone);
+        local_holder |= !foreign;
+        if u64::from(link.asked) >= limit || asked.iter().any(|ask| ask.to == node) {
             continue;
         }
         let expected = u64::try_from(link.expected().as_micros()).unwrap_or(u64::MAX);
         let origin = if view.origin { ORIGIN_COST } else { 1 };
-        let foreign = if local.is_some_and(|zone| *zone != link.zone) { FOREIGN_COST } else { 1 };
+        let distance = if foreign { FOREIGN_COST } else { 1 };
         // Neighbours that are much alike share the load at random.
         let luck = 8 + rng.below(4);
         let queue = u64::from(link.asked) + 1;
-        let cost = expected.saturating_mul(queue * origin * foreign * luck);
+        let cost = expected.saturating_mul(queue * origin * distance * luck);
         if best.is_none_or(|(least, _)| cost < least) {
             best = Some((cost, node));
         }
     }
-    best.map(|(_, node)| node)
+    let near = |node: &NodeId| links.get(node).is_some_and(|link| local == Some(&link.zone));
+    let may = |node: &NodeId| local.is_none() || !local_holder || !asked.is_empty() || near(node);
+    best.map(|(_, node)| node).filter(may)
 }
