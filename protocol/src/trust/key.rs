@@ -22,9 +22,9 @@ impl Purpose {
     /// Ends in a zero byte and holds no other, so that none of these is the start of another.
     fn prefix(self) -> &'static [u8] {
         match self {
-            Self::Grant => b"baton/v1/grant\0",
-            Self::Admission => b"baton/v1/admission\0",
-            Self::Release => b"baton/v1/release\0",
+            Self::Grant => b"baton grant v1\0",
+            Self::Admission => b"baton node v1\0",
+            Self::Release => b"baton release v1\0",
         }
     }
 

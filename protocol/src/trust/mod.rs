@@ -6,6 +6,7 @@
 //!
 //! * [`key`]: secret keys, and signatures that say what they are for
 //! * [`certificate`], [`chain`]: a node's proof of membership, and its check
+//! * [`proof`]: the first word on each connection, which shows the certificate
 //! * [`token`]: the text that lets a server in
 //! * [`release`]: who may release what
 //! * [`recovery`]: the root key on paper
@@ -13,6 +14,7 @@
 pub mod certificate;
 pub mod chain;
 pub mod key;
+pub mod proof;
 pub mod recovery;
 pub mod release;
 pub mod token;

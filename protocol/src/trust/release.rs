@@ -7,11 +7,15 @@ use serde::{Deserialize, Serialize};
 use crate::artifact::header::{Header, SignedHeader};
 use crate::codec::{self, DecodeError};
 use crate::id::{KeyId, ServiceName};
+use crate::limits::COMMAND_BYTES_MAX;
 use crate::trust::key::{self, Purpose, SecretKey};
 
 /// Signatures of one release that are looked at: each costs a verification, and a peer chooses how
 /// many it sends. Far more than any threshold asks for.
 pub const SIGNATURES_MAX: usize = 32;
+
+/// Bytes of a header that are read: no more fits into the log. Each signature is over all of them.
+const HEADER_BYTES_MAX: usize = COMMAND_BYTES_MAX;
 
 /// What a publisher may release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +42,9 @@ pub enum ReleaseError {
     /// The header's bytes are no header.
     #[error("the release's header cannot be read: {0}")]
     Malformed(#[from] DecodeError),
+    /// A header larger than any that is read.
+    #[error("the release's header has {0} bytes; at most {HEADER_BYTES_MAX} are read")]
+    TooLarge(usize),
     /// More signatures than are looked at.
     #[error("the release has {0} signatures; at most {SIGNATURES_MAX} are read")]
     TooManySignatures(usize),
@@ -82,6 +89,9 @@ pub fn verify(
     let threshold = threshold.max(1);
     if signed.signatures.len() > SIGNATURES_MAX {
         return Err(ReleaseError::TooManySignatures(signed.signatures.len()));
+    }
+    if signed.bytes.len() > HEADER_BYTES_MAX {
+        return Err(ReleaseError::TooLarge(signed.bytes.len()));
     }
     let header = signed.header()?;
     let (mut allowed, mut others) = (BTreeSet::new(), BTreeSet::new());
@@ -214,17 +224,20 @@ mod tests {
     }
 
     #[test]
+    fn a_huge_header_is_not_read() {
+        let known = publishers(&[(1, PublisherScope::All)]);
+        let bytes = vec![1; HEADER_BYTES_MAX + 1];
+        let signed = SignedHeader { bytes, signatures: Vec::new() };
+        assert_eq!(verify(&signed, &known, 1), Err(ReleaseError::TooLarge(HEADER_BYTES_MAX + 1)));
+    }
+
+    #[test]
     fn golden_header() {
-        let bytes = codec::encode(&sign(&header("web"), &publisher(1)));
-        assert_eq!(
-            data_encoding::HEXLOWER.encode(&bytes),
-            concat!(
-                "0139010377656205312e342e300e0001070707070707070707070707070707070707070707070707",
-                "0707070707070707fc00000100fc40420f000c018a88e3dd7409f195fd52db2d3cba5d72ca6709bf",
-                "1d94121bf3748801b40f6f5c405744f91e59f35b77e323d7171b121bc5f3d13a00cfe0f0553fb0ce",
-                "ec2dd349dcd91257ba5ba3fcf4767ec28d95a95f5b95aaffb1793b1ba33ba02b85420e040a",
-            )
-        );
+        let golden = include_str!("../../golden/trust-signed-header.hex").trim();
+        let golden = data_encoding::HEXLOWER.decode(golden.as_bytes()).unwrap();
+        assert_eq!(codec::encode(&sign(&header("web"), &publisher(1))), golden);
+        let known = publishers(&[(1, PublisherScope::All)]);
+        assert_eq!(verify(&codec::decode(&golden).unwrap(), &known, 1), Ok(header("web")));
     }
 
     proptest! {
