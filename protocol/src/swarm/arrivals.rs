@@ -126,9 +126,6 @@ impl Swarm {
         self.send(from, SwarmMessage::Refuse { object: id, indexes: vec![index] });
         self.end_asks_of(id, from);
         let Some(object) = self.objects.get_mut(&id) else { return };
-        object.set_counted(from, false);
-        if let Some(view) = object.views.get_mut(&from) {
-            view.trusted = false;
-        }
+        object.distrust(from);
     }
 }

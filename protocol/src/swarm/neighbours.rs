@@ -47,9 +47,9 @@ impl Swarm {
         let suspended = self.links.get(&from).is_some_and(super::link::Link::suspended);
         let view = object.views.entry(from).or_insert_with(|| View::new(have.len()));
         view.origin = origin;
-        view.counted = view.trusted && !suspended;
         let lost: Vec<u32> = view.have.iter().filter(|index| !have.contains(*index)).collect();
         lost.into_iter().for_each(|index| object.note_lack(from, index));
+        object.set_counted(from, !suspended);
         for index in have.iter() {
             self.has(now, id, from, index);
         }

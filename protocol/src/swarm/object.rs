@@ -1,7 +1,7 @@
 //! One object on this node: what is here, what is asked for, and what the neighbours have of it.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::asks::Asks;
@@ -44,9 +44,8 @@ pub(super) struct View {
     pub have: Bitmap,
     /// The object was seeded there.
     pub origin: bool,
-    /// Its chunks may be asked for: nothing corrupt has come from it.
-    pub trusted: bool,
-    /// Its chunks are counted among the copies: it is trusted and not left alone for being late.
+    /// Its chunks are counted among the copies: nothing corrupt has come from it, and it is not left
+    /// alone for being late.
     pub counted: bool,
     /// Chunks that it asked for.
     pub requests: VecDeque<u32>,
@@ -62,8 +61,7 @@ impl View {
         Self {
             have: Bitmap::empty(len),
             origin: false,
-            trusted: true,
-            counted: true,
+            counted: false,
             requests: VecDeque::new(),
             owed: VecDeque::new(),
             refusals: 0,
@@ -90,6 +88,8 @@ pub(super) struct Object {
     /// Neighbours may see what is here; an origin hides it until each chunk is out once.
     pub revealed: bool,
     pub views: BTreeMap<NodeId, View>,
+    /// Nodes that sent something corrupt. They stay here when they leave and come back.
+    corrupters: BTreeSet<NodeId>,
     pub progress: Progress,
     push_delay: Duration,
     /// When the neighbours are asked again what they have, if nothing comes until then.
@@ -115,6 +115,7 @@ impl Object {
             seeding: origin.then(|| Seeding::new(have.len(), rng)),
             revealed: !origin || have.is_empty(),
             views: BTreeMap::new(),
+            corrupters: BTreeSet::new(),
             progress,
             push_delay: PUSH_DELAY_FIRST,
             refresh_at: now.after(pause),
@@ -193,10 +194,18 @@ impl Object {
         }
     }
 
+    /// Something corrupt came from a node: it is asked for nothing of this object again.
+    pub fn distrust(&mut self, node: NodeId) {
+        if self.corrupters.len() < SENDERS_MAX {
+            self.corrupters.insert(node);
+        }
+        self.set_counted(node, false);
+    }
+
     /// Counts a neighbour's chunks among the copies, or no longer.
     pub fn set_counted(&mut self, node: NodeId, counted: bool) {
         let Some(view) = self.views.get_mut(&node) else { return };
-        let counted = counted && view.trusted;
+        let counted = counted && !self.corrupters.contains(&node);
         if view.counted == counted {
             return;
         }
@@ -253,7 +262,7 @@ impl Object {
         let views = &self.views;
         if let Some(seeding) = &mut self.seeding {
             seeding.gone(now, node, &view.have, |index| {
-                views.values().any(|view| view.trusted && view.have.contains(index))
+                views.values().any(|view| view.counted && view.have.contains(index))
             });
         }
         Some(view)

@@ -137,6 +137,11 @@ fn a_corrupt_chunk_is_asked_of_another() {
     assert_eq!(asked(&mut swarm), vec![]);
     interest(&mut swarm, 1, Bitmap::full(1));
     assert_eq!(asked(&mut swarm), vec![], "a new claim does not make it honest");
+    say(&mut swarm, 1, SwarmMessage::Leave { object: object() });
+    interest(&mut swarm, 1, Bitmap::full(1));
+    up(&mut swarm, 1);
+    interest(&mut swarm, 1, Bitmap::full(1));
+    assert_eq!(asked(&mut swarm), vec![], "nor does coming back");
     up(&mut swarm, 2);
     interest(&mut swarm, 2, Bitmap::full(1));
     assert_eq!(asked(&mut swarm), vec![id(2)]);
