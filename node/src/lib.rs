@@ -1,2 +1,4 @@
 //! x
+pub mod config;
+pub mod keys;
 pub mod runtime;

@@ -22,6 +22,7 @@ pub mod mutant;
 pub mod peer;
 pub mod rng;
 pub mod swarm;
+pub mod text;
 pub mod time;
 pub mod trust;
 pub mod wire;
