@@ -1,0 +1,63 @@
+//! What a node tells the leader of its services: the evidence on which permits are granted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{GroupName, Incarnation, Question, ReleaseId};
+
+/// Answers the leader's question of that number, and is repeated unasked when something changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The leader's term and last question that this node has seen: what the evidence is aged by.
+    pub question: (u64, Question),
+    /// The node's present life.
+    pub incarnation: Incarnation,
+    /// Releases that are whole, verified and synced on its disk.
+    pub staged: BTreeSet<ReleaseId>,
+    /// Releases on their way, with the share that is there, in thousandths.
+    pub fetching: BTreeMap<ReleaseId, u16>,
+    /// One entry for each group that the node is in.
+    pub services: BTreeMap<GroupName, ServiceReport>,
+}
+
+/// How one service stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceReport {
+    /// What runs, or is meant to.
+    pub release: Option<ReleaseId>,
+    /// Whether it serves.
+    pub condition: Condition,
+}
+
+/// Whether a service serves. Only [`Condition::Available`] is proof.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Condition {
+    /// Ready for `min_healthy` without a restart, and not being taken out of service.
+    Available,
+    /// Nothing is installed.
+    Absent,
+    /// On its way to being ready, or not ready just now.
+    Unready {
+        /// What was last seen.
+        reason: String,
+    },
+    /// Being taken out of service, switched or started under a permit.
+    Moving {
+        /// Which step, for people.
+        step: String,
+    },
+    /// Its process is gone, and its restart policy frozen: nothing brings it back but a permit or a
+    /// person. The proof on which a repair may be granted.
+    Dead {
+        /// What was last seen.
+        reason: String,
+    },
+}
+
+impl Condition {
+    /// Whether this proves that the service serves.
+    pub fn is_available(&self) -> bool {
+        matches!(self, Self::Available)
+    }
+}

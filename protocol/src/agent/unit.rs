@@ -1,0 +1,658 @@
+//! One service on this node: kept running, and moved from release to release under permits.
+//!
+//! ```text
+//! Steady → Asking → Recording → Draining → Stopping → Starting → Probing → Steady
+//!                                   ╰──────────╴ Failed ╶──────────╯
+//! ```
+//! `Asking` is over only when the mesh's `Begin` echoes this node's own nonce in time. After a crash
+//! the unit asks again, and then goes on from what it finds running: no step is remembered that can
+//! be seen.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use crate::agent::journal::Journal;
+use crate::agent::report::{Condition, ServiceReport};
+use crate::agent::service::{Process, RestartPolicy, ServiceEvent};
+use crate::artifact::service::ServiceSpec;
+use crate::fleet::command::{Command, Proof};
+use crate::fleet::group::Standing;
+use crate::fleet::permit::PermitPhase;
+use crate::id::{GroupName, Incarnation, Nonce, PermitId, ReleaseId};
+use crate::mutant::{self, Mutant};
+use crate::rng::Rng;
+use crate::time::{Instant, earliest};
+
+/// How old a request to begin may be when its echo comes. A later echo starts nothing.
+const ECHO_MAX: Duration = Duration::from_secs(5);
+
+/// Pause between two sendings of the same request or proof, until the log shows it.
+const REPEAT: Duration = Duration::from_secs(1);
+
+/// What the log says to one unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// Whether the node counts in the group.
+    pub standing: Standing,
+    /// What a new member installs.
+    pub installable: Option<ReleaseId>,
+    /// How long a service must be ready to count as available.
+    pub min_healthy: Duration,
+    /// The node's open permit for this group.
+    pub lease: Option<Lease>,
+}
+
+/// An open permit, as its holder sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The permit.
+    pub id: PermitId,
+    /// What the service is to run in the end.
+    pub release: ReleaseId,
+    /// How far the log has it.
+    pub phase: PermitPhase,
+    /// Whether the log has the holder's failure on `release`.
+    pub failed: bool,
+    /// Whether a holder that has moved nothing may still begin.
+    pub may_start: bool,
+}
+
+/// What the runtime is to do with a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServiceAction {
+    /// Point `current` at the release and start it from its own path.
+    /// Answered by `Started` or `StartFailed`.
+    Start {
+        /// Which release.
+        release: ReleaseId,
+    },
+    /// End the process, by force when it takes too long. Answered by `Exited`.
+    Stop,
+    /// Tell the balancer. Not answered.
+    Balance(Balance),
+    /// Report established connections from now on, or no more.
+    WatchConnections(bool),
+}
+
+/// What a load balancer is told of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// Send requests.
+    Up,
+    /// No new requests; the running ones end.
+    Drain,
+    /// It does not serve.
+    Down {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// What a unit wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UnitOutput {
+    /// Keep this on disk; then [`Unit::persisted`].
+    Persist(Journal),
+    /// By the runtime.
+    Service(ServiceAction),
+    /// By the leader; lost or refused without a word, and said again.
+    Propose(Command),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Stance {
+    Steady,
+    Asking { nonce: Nonce, since: Instant, again_at: Instant },
+    Recording(AfterRecording),
+    Draining { since: Instant, quiet: bool },
+    Stopping,
+    Starting,
+    Probing { since: Instant },
+    Failed { reason: String },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AfterRecording {
+    Move,
+    Start,
+}
+
+/// What the unit needs to know from outside itself to take a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'a> {
+    /// The time.
+    pub now: Instant,
+    /// The node's life, once the log has confirmed it.
+    pub life: Option<Incarnation>,
+    /// Whether a release is staged, and how its service is run.
+    pub library: &'a crate::agent::library::Library,
+}
+
+/// One service on this node.
+#[derive(Debug)]
+pub struct Unit {
+    group: GroupName,
+    assignment: Assignment,
+    journal: Journal,
+    process: Process,
+    restart: RestartPolicy,
+    stance: Stance,
+    target: Option<ReleaseId>,
+    balance: Option<Balance>,
+    repeat_at: Instant,
+    rng: Rng,
+    outputs: VecDeque<UnitOutput>,
+}
+
+impl Unit {
+    /// A unit that goes on from what its disk says.
+    pub fn new(group: GroupName, assignment: Assignment, journal: Journal, rng: Rng) -> Self {
+        let mut unit = Self {
+            group,
+            assignment,
+            journal,
+            process: Process::Unknown,
+            restart: RestartPolicy::default(),
+            stance: Stance::Steady,
+            target: None,
+            balance: None,
+            repeat_at: Instant::ZERO,
+            rng,
+            outputs: VecDeque::new(),
+        };
+        // Said before anything else, as a balancer keeps the last word of an agent that was gone.
+        unit.tell_balancer(if unit.journal.begun.is_some() { Balance::Drain } else { Balance::Up });
+        unit
+    }
+
+    /// The log says something else.
+    pub fn assign(&mut self, at: Surroundings<'_>, assignment: Assignment) {
+        self.assignment = assignment;
+        self.advance(at);
+    }
+
+    /// The runtime says something.
+    pub fn observe(&mut self, at: Surroundings<'_>, event: &ServiceEvent) {
+        let was_running = self.process.release().is_some();
+        self.process.observe(at.now, event);
+        match (&mut self.stance, event) {
+            (Stance::Draining { quiet, .. }, ServiceEvent::Connections(count)) => {
+                *quiet = *count == 0;
+            }
+            (
+                Stance::Steady | Stance::Asking { .. },
+                ServiceEvent::Exited { .. } | ServiceEvent::StartFailed { .. },
+            ) if was_running => self.restart.ended(at.now),
+            (Stance::Steady | Stance::Asking { .. }, ServiceEvent::Probed(Ok(()))) => {
+                self.restart.forgive();
+            }
+            _ => {}
+        }
+        self.advance(at);
+    }
+
+    /// The journal that was last given out is on disk.
+    pub fn persisted(&mut self, at: Surroundings<'_>) {
+        if let Stance::Recording(after) = self.stance {
+            match after {
+                AfterRecording::Move => self.move_on(at),
+                AfterRecording::Start => self.start(),
+            }
+        }
+        self.advance(at);
+    }
+
+    /// Does what is due at this time.
+    pub fn advance(&mut self, at: Surroundings<'_>) {
+        self.retarget(at);
+        match self.stance.clone() {
+            Stance::Steady => self.steady(at),
+            Stance::Asking { nonce, since, again_at } => self.asking(at, nonce, since, again_at),
+            Stance::Recording(_) => {}
+            Stance::Draining { since, quiet } => self.draining(at, since, quiet),
+            Stance::Stopping => self.stopping(),
+            Stance::Starting => self.starting(at),
+            Stance::Probing { since } => self.probing(at, since),
+            Stance::Failed { reason } => self.report_failure(at, &reason),
+        }
+    }
+
+    /// When [`Unit::advance`] has something to do that no input will bring about.
+    pub fn poll_timeout(&self, library: &crate::agent::library::Library) -> Option<Instant> {
+        let spec = self.spec(library);
+        match &self.stance {
+            Stance::Steady => {
+                let proven = self.installed_ready_since();
+                let proven = proven.map(|since| since.after(self.assignment.min_healthy));
+                let again = self.has_business().then_some(self.repeat_at);
+                earliest(earliest(self.restart.due(), again), proven)
+            }
+            Stance::Asking { again_at, .. } => Some(*again_at),
+            Stance::Draining { since, .. } => {
+                let settled = since.after(balancer_delay(spec));
+                earliest(Some(settled), Some(settled.after(drain_timeout(spec))))
+            }
+            Stance::Probing { since } => {
+                let ready = self.target.and_then(|target| self.process.ready_since(target));
+                let proven = ready.map(|ready| self.repeat_at.max(ready.after(self.proof_time(spec))));
+                earliest(proven, Some(since.after(start_deadline(spec))))
+            }
+            Stance::Failed { .. } => Some(self.repeat_at),
+            Stance::Recording(_) | Stance::Stopping | Stance::Starting => None,
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<UnitOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// How the service stands.
+    pub fn report(&self, now: Instant) -> ServiceReport {
+        let release = self.process.release().or(self.journal.installed);
+        ServiceReport { release, condition: self.condition(now) }
+    }
+
+    /// Releases that must stay on disk for this unit.
+    pub fn needs(&self) -> impl Iterator<Item = ReleaseId> {
+        let lease = self.assignment.lease.as_ref().map(|lease| lease.release);
+        let all = [self.journal.installed, self.process.release(), self.target, lease];
+        all.into_iter().chain([self.assignment.installable]).flatten()
+    }
+
+    fn condition(&self, now: Instant) -> Condition {
+        let moving = |step: &str| Condition::Moving { step: step.to_owned() };
+        match &self.stance {
+            Stance::Steady | Stance::Asking { .. } => self.steady_condition(now),
+            Stance::Recording(_) => moving("recording"),
+            Stance::Draining { .. } => moving("draining"),
+            Stance::Stopping => moving("stopping"),
+            Stance::Starting => moving("starting"),
+            Stance::Probing { .. } => moving("probing"),
+            Stance::Failed { reason } => Condition::Unready { reason: reason.clone() },
+        }
+    }
+
+    fn steady_condition(&self, now: Instant) -> Condition {
+        if self.journal.installed.is_none() {
+            return Condition::Absent;
+        }
+        if self.restart.is_frozen() && matches!(self.process, Process::Stopped { .. }) {
+            return Condition::Dead { reason: self.process.complaint() };
+        }
+        match self.installed_ready_since() {
+            Some(since) if now >= since.after(self.assignment.min_healthy) => Condition::Available,
+            Some(_) => Condition::Unready { reason: "ready for less than min_healthy".to_owned() },
+            None => Condition::Unready { reason: self.process.complaint() },
+        }
+    }
+
+    fn installed_ready_since(&self) -> Option<Instant> {
+        self.journal.installed.and_then(|release| self.process.ready_since(release))
+    }
+
+    // --- keeping the service as it is ---------------------------------------------------------
+
+    fn has_business(&self) -> bool {
+        self.assignment.lease.is_some() || self.may_enroll()
+    }
+
+    fn may_enroll(&self) -> bool {
+        self.assignment.standing == Standing::New && self.installed_ready_since().is_some()
+    }
+
+    fn steady(&mut self, at: Surroundings<'_>) {
+        self.follow_readiness();
+        if let Some(lease) = self.assignment.lease.clone() {
+            return self.consider(at, &lease);
+        }
+        if self.journal.begun.is_some() {
+            // A person closed the permit: nothing is begun by it any more.
+            self.journal.begun = None;
+            self.outputs.push_back(UnitOutput::Persist(self.journal));
+        }
+        if self.installs_without_permit(at) {
+            return;
+        }
+        self.keep_running(at.now);
+        self.enroll(at);
+    }
+
+    fn follow_readiness(&mut self) {
+        match &self.process {
+            Process::Running { ready_since: Some(_), .. } => self.tell_balancer(Balance::Up),
+            Process::Running { unready: Some(reason), .. }
+            | Process::Stopped { reason: Some(reason) } => {
+                let reason = reason.clone();
+                self.tell_balancer(Balance::Down { reason });
+            }
+            Process::Running { .. }
+            | Process::Stopped { .. }
+            | Process::Starting { .. }
+            | Process::Unknown => {}
+        }
+    }
+
+    /// A member that does not count yet changes what it runs as it likes.
+    fn installs_without_permit(&mut self, at: Surroundings<'_>) -> bool {
+        let wanted = self.assignment.installable.filter(|release| at.library.is_staged(*release));
+        let Some(wanted) = wanted else { return false };
+        let is_new = self.assignment.standing == Standing::New;
+        if !is_new || self.journal.installed == Some(wanted) || self.process == Process::Unknown {
+            return false;
+        }
+        self.target = Some(wanted);
+        if self.process.release().is_some() { self.stop() } else { self.record_and_start() }
+        true
+    }
+
+    fn keep_running(&mut self, now: Instant) {
+        let Some(installed) = self.journal.installed else { return };
+        if !matches!(self.process, Process::Stopped { .. }) || self.restart.is_frozen() {
+            return;
+        }
+        if self.restart.due().is_none_or(|due| due <= now) {
+            self.restart.started();
+            self.process = Process::Starting { release: installed };
+            self.service(ServiceAction::Start { release: installed });
+        }
+    }
+
+    fn enroll(&mut self, at: Surroundings<'_>) {
+        let Some(incarnation) = at.life else { return };
+        let Some(release) = self.journal.installed.filter(|_| self.may_enroll()) else { return };
+        if self.steady_condition(at.now).is_available() && self.repeat_due(at.now) {
+            let group = self.group.clone();
+            self.propose(Command::Enroll { group, release, incarnation });
+        }
+    }
+
+    // --- before the first disruptive step -------------------------------------------------------
+
+    /// Holds a permit and has moved nothing in this life.
+    fn consider(&mut self, at: Surroundings<'_>, lease: &Lease) {
+        let untouched = self.journal.begun != Some(lease.id);
+        let nothing_to_do =
+            self.process.ready_since(lease.release).is_some() || !lease.may_start;
+        if untouched && nothing_to_do {
+            return self.hand_back(at, lease.id);
+        }
+        let known = self.process != Process::Unknown;
+        if known && at.life.is_some() && at.library.is_staged(lease.release) {
+            self.ask(at, lease.id);
+        }
+    }
+
+    fn hand_back(&mut self, at: Surroundings<'_>, permit: PermitId) {
+        self.stance = Stance::Steady;
+        let Some(incarnation) = at.life else { return };
+        if self.repeat_due(at.now) {
+            self.propose(Command::Close { permit, incarnation, proof: Proof::NeverBegan });
+        }
+    }
+
+    fn ask(&mut self, at: Surroundings<'_>, permit: PermitId) {
+        let nonce = Nonce(self.rng.next_u64());
+        self.stance = Stance::Asking { nonce, since: at.now, again_at: at.now };
+        if mutant::active(Mutant::BeginWithoutEcho) {
+            return self.record_begun(permit);
+        }
+        self.advance(at);
+    }
+
+    fn asking(&mut self, at: Surroundings<'_>, nonce: Nonce, since: Instant, again_at: Instant) {
+        self.follow_readiness();
+        let Some(lease) = self.assignment.lease.clone() else {
+            self.stance = Stance::Steady;
+            return self.advance(at);
+        };
+        let Some(life) = at.life else { return };
+        let in_time = at.now.since(since) <= ECHO_MAX;
+        if in_time && lease.phase == (PermitPhase::Begun { incarnation: life, nonce }) {
+            return self.record_begun(lease.id);
+        }
+        let has_moved = self.journal.begun == Some(lease.id);
+        if !has_moved && !lease.may_start {
+            return self.hand_back(at, lease.id);
+        }
+        if !in_time {
+            self.stance = Stance::Steady; // a new request, with a new number
+            return self.consider(at, &lease);
+        }
+        if at.now >= again_at {
+            let (permit, node) = (lease.id, None);
+            self.stance = Stance::Asking { nonce, since, again_at: at.now.after(REPEAT) };
+            self.propose_begin(permit, node, life, nonce);
+        }
+    }
+
+    fn propose_begin(
+        &mut self,
+        permit: PermitId,
+        node: Option<crate::id::NodeId>,
+        incarnation: Incarnation,
+        nonce: Nonce,
+    ) {
+        // The leader puts in the node that its connection proved.
+        let node = node.unwrap_or(crate::id::NodeId([0; 32]));
+        self.propose(Command::Begin { permit, node, incarnation, nonce });
+    }
+
+    fn record_begun(&mut self, permit: PermitId) {
+        self.journal.begun = Some(permit);
+        self.target = self.assignment.lease.as_ref().map(|lease| lease.release);
+        self.record(AfterRecording::Move);
+    }
+
+    // --- under a permit that has begun ------------------------------------------------------------
+
+    /// The step that what is found running calls for.
+    fn move_on(&mut self, at: Surroundings<'_>) {
+        let running = self.process.release();
+        if running.is_some() && running == self.target {
+            self.stance = Stance::Probing { since: at.now };
+        } else if running.is_some() {
+            self.stance = Stance::Draining { since: at.now, quiet: false };
+            self.tell_balancer(Balance::Drain);
+            self.service(ServiceAction::WatchConnections(true));
+        } else {
+            self.record_and_start();
+        }
+    }
+
+    /// Follows a permit whose release has changed, or that is gone.
+    fn retarget(&mut self, at: Surroundings<'_>) {
+        let under_way = matches!(
+            self.stance,
+            Stance::Draining { .. } | Stance::Probing { .. } | Stance::Failed { .. }
+        );
+        if !under_way {
+            return;
+        }
+        let Some(lease) = &self.assignment.lease else {
+            // Closed, by this node's proof or by a person.
+            self.stance = Stance::Steady;
+            self.target = None;
+            self.restart.forgive();
+            self.service(ServiceAction::WatchConnections(false));
+            return;
+        };
+        if self.target != Some(lease.release) {
+            self.target = Some(lease.release);
+            self.repeat_at = at.now;
+            self.move_on(at);
+        }
+    }
+
+    fn draining(&mut self, at: Surroundings<'_>, since: Instant, quiet: bool) {
+        if self.process.release().is_none() {
+            return self.record_and_start();
+        }
+        let spec = self.spec(at.library);
+        let settled = since.after(balancer_delay(spec));
+        if at.now < settled {
+            // Connections counted before the balancer has seen the word prove nothing.
+            self.stance = Stance::Draining { since, quiet: false };
+            return;
+        }
+        let watches = spec.is_some_and(|spec| spec.drain.listen.is_some());
+        if quiet || !watches {
+            return self.stop();
+        }
+        let timeout = drain_timeout(spec);
+        if at.now >= settled.after(timeout) {
+            self.give_up(at, format!("not drained within {timeout:?}: connections stay open"));
+        }
+    }
+
+    fn stop(&mut self) {
+        self.service(ServiceAction::WatchConnections(false));
+        self.service(ServiceAction::Stop);
+        self.stance = Stance::Stopping;
+    }
+
+    fn stopping(&mut self) {
+        if matches!(self.process, Process::Stopped { .. }) {
+            self.record_and_start();
+        }
+    }
+
+    fn record_and_start(&mut self) {
+        if let Some(lease) = &self.assignment.lease {
+            self.target = Some(lease.release);
+        }
+        self.journal.installed = self.target.or(self.journal.installed);
+        self.record(AfterRecording::Start);
+    }
+
+    fn record(&mut self, after: AfterRecording) {
+        self.stance = Stance::Recording(after);
+        self.outputs.push_back(UnitOutput::Persist(self.journal));
+    }
+
+    fn start(&mut self) {
+        let Some(release) = self.journal.installed else {
+            self.stance = Stance::Steady;
+            return;
+        };
+        self.restart.forgive();
+        self.process = Process::Starting { release };
+        self.service(ServiceAction::Start { release });
+        self.stance = Stance::Starting;
+    }
+
+    fn starting(&mut self, at: Surroundings<'_>) {
+        match &self.process {
+            Process::Running { .. } => {
+                let since = at.now;
+                let permitted = self.assignment.lease.is_some();
+                self.stance = if permitted { Stance::Probing { since } } else { Stance::Steady };
+                self.advance(at);
+            }
+            Process::Stopped { .. } if self.assignment.lease.is_some() => {
+                self.give_up(at, self.process.complaint());
+            }
+            Process::Stopped { .. } => {
+                self.restart.ended(at.now);
+                self.stance = Stance::Steady;
+            }
+            Process::Unknown | Process::Starting { .. } => {}
+        }
+    }
+
+    fn probing(&mut self, at: Surroundings<'_>, since: Instant) {
+        let Some(target) = self.target else { return };
+        if self.process.release() != Some(target) {
+            return self.give_up(at, self.process.complaint());
+        }
+        let spec = self.spec(at.library);
+        let (deadline, proof_time) = (since.after(start_deadline(spec)), self.proof_time(spec));
+        match self.process.ready_since(target) {
+            Some(ready) => {
+                self.tell_balancer(Balance::Up);
+                if at.now >= ready.after(proof_time) && self.repeat_due(at.now) {
+                    self.prove(at, target);
+                }
+            }
+            None if at.now >= deadline => self.give_up(at, self.process.complaint()),
+            None => {}
+        }
+    }
+
+    fn prove(&mut self, at: Surroundings<'_>, release: ReleaseId) {
+        let Some(lease) = &self.assignment.lease else { return };
+        let Some(incarnation) = at.life else { return };
+        let permit = lease.id;
+        self.propose(Command::Close { permit, incarnation, proof: Proof::Ready { release } });
+    }
+
+    fn give_up(&mut self, at: Surroundings<'_>, reason: String) {
+        self.service(ServiceAction::WatchConnections(false));
+        self.repeat_at = at.now;
+        self.stance = Stance::Failed { reason: reason.clone() };
+        self.report_failure(at, &reason);
+    }
+
+    fn report_failure(&mut self, at: Surroundings<'_>, reason: &str) {
+        let Some(lease) = self.assignment.lease.as_ref().filter(|lease| !lease.failed) else {
+            self.repeat_at = at.now.after(REPEAT);
+            return;
+        };
+        let Some(incarnation) = at.life else { return };
+        let permit = lease.id;
+        if self.repeat_due(at.now) {
+            self.propose(Command::Fail { permit, incarnation, reason: reason.to_owned() });
+        }
+    }
+
+    // --- small things -------------------------------------------------------------------------------
+
+    /// How the service that is, or is to be, taken out is run.
+    fn spec<'a>(&self, library: &'a crate::agent::library::Library) -> Option<&'a ServiceSpec> {
+        let release = match self.stance {
+            Stance::Draining { .. } => self.process.release(),
+            _ => self.target,
+        };
+        release.and_then(|release| library.service(release))
+    }
+
+    /// How long the service must be ready, and known to the balancer, to be proven.
+    fn proof_time(&self, spec: Option<&ServiceSpec>) -> Duration {
+        self.assignment.min_healthy.max(balancer_delay(spec))
+    }
+
+    fn repeat_due(&mut self, now: Instant) -> bool {
+        let due = now >= self.repeat_at;
+        if due {
+            self.repeat_at = now.after(REPEAT);
+        }
+        due
+    }
+
+    fn tell_balancer(&mut self, balance: Balance) {
+        if self.balance.as_ref() != Some(&balance) {
+            self.service(ServiceAction::Balance(balance.clone()));
+            self.balance = Some(balance);
+        }
+    }
+
+    fn service(&mut self, action: ServiceAction) {
+        self.outputs.push_back(UnitOutput::Service(action));
+    }
+
+    fn propose(&mut self, command: Command) {
+        self.outputs.push_back(UnitOutput::Propose(command));
+    }
+}
+
+fn balancer_delay(spec: Option<&ServiceSpec>) -> Duration {
+    spec.map_or(Duration::ZERO, |spec| spec.drain.balancer_delay)
+}
+
+fn drain_timeout(spec: Option<&ServiceSpec>) -> Duration {
+    spec.map_or(Duration::ZERO, |spec| spec.drain.timeout)
+}
+
+fn start_deadline(spec: Option<&ServiceSpec>) -> Duration {
+    spec.map_or(Duration::from_secs(60), |spec| spec.ready.deadline)
+}

@@ -1,0 +1,181 @@
+//! How permits come, move on and close.
+
+use crate::fleet::Fleet;
+use crate::fleet::command::{Decision, Proof};
+use crate::fleet::event::{Event, Refusal};
+use crate::fleet::permit::{Permit, PermitKind, PermitPhase};
+use crate::fleet::rollout::Phase;
+use crate::id::{GroupName, Incarnation, LogIndex, NodeId, Nonce, PermitId, ReleaseId, RolloutId};
+use crate::limits::REASON_BYTES_MAX;
+use crate::mutant::{self, Mutant};
+
+/// Entries after which a permit is forgotten by [`Mutant::PermitExpires`].
+const MUTANT_EXPIRY_ENTRIES: u64 = 12;
+
+impl Fleet {
+    /// Grants what `decision` asks for, to members of `group`. Where it refuses a grant, the caller
+    /// undoes those before it.
+    pub(super) fn grant(
+        &mut self,
+        index: LogIndex,
+        group: &GroupName,
+        target: ReleaseId,
+        decision: &Decision,
+    ) -> Result<Vec<Event>, Refusal> {
+        self.expire_by_mistake(index);
+        let mut granted = Vec::new();
+        for (ordinal, (node, kind)) in (0..).zip(&decision.grants) {
+            let id = PermitId { granted_at: index, ordinal };
+            self.check_grant(*node, *kind, group, decision)?;
+            let permit = Permit {
+                id,
+                node: *node,
+                group: group.clone(),
+                rollout: decision.rollout,
+                release: target,
+                kind: *kind,
+                phase: PermitPhase::Granted,
+                failure: None,
+            };
+            self.permits.insert(id, permit);
+            granted.push((id, *node));
+        }
+        Ok(granted.into_iter().map(|(id, node)| Event::PermitChanged(id, node)).collect())
+    }
+
+    fn check_grant(
+        &self,
+        node: NodeId,
+        kind: PermitKind,
+        group: &GroupName,
+        decision: &Decision,
+    ) -> Result<(), Refusal> {
+        if !self.groups.get(group).is_some_and(|group| group.counts(node)) {
+            return Err(Refusal::Unknown(format!("node {node:?} that counts in {group}")));
+        }
+        if let Some(open) = self.permit_of(node) {
+            return Err(Refusal::Permit(open.id));
+        }
+        self.admit_to_cap(node, kind, &decision.unavailable)
+    }
+
+    /// The open permit of `node`; it has at most one, in all its groups together.
+    pub fn permit_of(&self, node: NodeId) -> Option<&Permit> {
+        self.permits.values().find(|permit| permit.node == node)
+    }
+
+    pub(super) fn begin(
+        &mut self,
+        id: PermitId,
+        node: NodeId,
+        incarnation: Incarnation,
+        nonce: Nonce,
+    ) -> Result<Vec<Event>, Refusal> {
+        self.check_life(node, incarnation)?;
+        let held = self.permits.get(&id).filter(|permit| permit.node == node);
+        let permit = held.ok_or(Refusal::Permit(id))?;
+        if !permit.has_begun() && !self.may_start(&permit.group, permit.rollout) {
+            return Err(Refusal::Permit(id));
+        }
+        if let Some(permit) = self.permits.get_mut(&id) {
+            permit.phase = PermitPhase::Begun { incarnation, nonce };
+        }
+        Ok(vec![Event::PermitChanged(id, node)])
+    }
+
+    /// Whether a permit of this rollout that has moved nothing yet may still do so.
+    fn may_start(&self, group: &GroupName, rollout: RolloutId) -> bool {
+        let active = self.groups.get(group).and_then(|group| group.active());
+        active.is_some_and(|active| {
+            active.id == rollout && !matches!(active.phase, Phase::Paused { .. })
+        })
+    }
+
+    pub(super) fn close(
+        &mut self,
+        id: PermitId,
+        by: NodeId,
+        incarnation: Incarnation,
+        proof: &Proof,
+    ) -> Result<Vec<Event>, Refusal> {
+        self.check_life(by, incarnation)?;
+        let permit = self.permits.get(&id).filter(|permit| permit.node == by);
+        let permit = permit.ok_or(Refusal::Permit(id))?;
+        match proof {
+            Proof::Ready { release } => {
+                let in_this_life = matches!(
+                    permit.phase,
+                    PermitPhase::Begun { incarnation: begun, .. } if begun == incarnation
+                );
+                if !in_this_life || *release != permit.release {
+                    return Err(Refusal::Permit(id));
+                }
+                self.record_running(&permit.group.clone(), by, *release);
+            }
+            // The holder's disk says that nothing was done, whatever the log says of `Begin`: its
+            // echo came late or not at all.
+            Proof::NeverBegan => {}
+        }
+        self.permits.remove(&id);
+        Ok(vec![Event::PermitChanged(id, by)])
+    }
+
+    pub(super) fn record_running(&mut self, group: &GroupName, node: NodeId, release: ReleaseId) {
+        let group = self.groups.get_mut(group);
+        if let Some(member) = group.and_then(|group| group.members.get_mut(&node)) {
+            member.running = Some(release);
+        }
+    }
+
+    pub(super) fn fail(
+        &mut self,
+        id: PermitId,
+        by: NodeId,
+        incarnation: Incarnation,
+        reason: &str,
+    ) -> Result<Vec<Event>, Refusal> {
+        self.check_life(by, incarnation)?;
+        let permit = self.permits.get_mut(&id).filter(|permit| permit.node == by);
+        let permit = permit.ok_or(Refusal::Permit(id))?;
+        let reason = bounded(reason);
+        permit.failure = Some(reason.clone());
+        let (group, rollout, release) = (permit.group.clone(), permit.rollout, permit.release);
+        let active = self.groups.get_mut(&group).and_then(|group| group.active_mut());
+        let failed = active.filter(|it| it.id == rollout && it.release == release);
+        if let Some(active) = failed {
+            active.failed.insert(by, reason);
+        }
+        Ok(vec![Event::PermitChanged(id, by), Event::RolloutChanged(rollout)])
+    }
+
+    pub(super) fn close_by_override(
+        &mut self,
+        id: PermitId,
+        fenced: bool,
+    ) -> Result<Vec<Event>, Refusal> {
+        let permit = self.permits.get(&id).ok_or(Refusal::Permit(id))?;
+        if permit.has_begun() && !fenced {
+            return Err(Refusal::NotFenced(id));
+        }
+        let node = permit.node;
+        self.permits.remove(&id);
+        Ok(vec![Event::PermitChanged(id, node)])
+    }
+
+    /// The mistake that the simulator must find: time, here counted in entries, closes permits.
+    fn expire_by_mistake(&mut self, index: LogIndex) {
+        if mutant::active(Mutant::PermitExpires) {
+            let young = |id: &PermitId| id.granted_at.0 + MUTANT_EXPIRY_ENTRIES > index.0;
+            self.permits.retain(|id, _| young(id));
+        }
+    }
+}
+
+/// `text`, cut at a character's boundary where it is longer than a reason may be.
+fn bounded(text: &str) -> String {
+    let mut end = text.len().min(REASON_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default().to_owned()
+}

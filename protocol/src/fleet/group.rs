@@ -1,0 +1,201 @@
+//! The nodes that run one service.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::fleet::Fleet;
+use crate::fleet::command::PolicyChange;
+use crate::fleet::event::{Event, Refusal};
+use crate::fleet::policy::Policy;
+use crate::fleet::rollout::Rollout;
+use crate::id::{Generation, GroupName, Incarnation, NodeId, ReleaseId, Sequence, ServiceName};
+use crate::limits::GROUPS_MAX;
+use crate::trust::certificate::Role;
+
+/// Stages that a policy may have.
+const STAGES_MAX: usize = 32;
+
+/// One group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// How it is activated.
+    pub policy: Policy,
+    /// Grows with each change of the policy, of the members or of a rollout's phase.
+    pub generation: Generation,
+    /// Its nodes.
+    pub members: BTreeMap<NodeId, GroupMember>,
+    /// What it runs releases of; settled by its first rollout.
+    pub service: Option<ServiceName>,
+    /// The last release that a rollout completed.
+    pub stable: Option<ReleaseId>,
+    /// Releases that rollouts completed: a way back to one of them needs no new signature.
+    pub completed: BTreeSet<ReleaseId>,
+    /// The highest sequence that a rollout completed.
+    pub sequence: Option<Sequence>,
+    /// The rollouts, newest last; at most the last is under way.
+    pub rollouts: Vec<Rollout>,
+}
+
+/// A node as a member of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupMember {
+    /// Whether it counts.
+    pub standing: Standing,
+    /// The release on which it last proved ready.
+    pub running: Option<ReleaseId>,
+}
+
+/// Whether a member counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// Has never proved ready: in neither N nor U, and needs no permit.
+    New,
+    /// In N.
+    Counted,
+    /// Long ill: out of N by a person's word.
+    Quarantined,
+}
+
+impl Group {
+    fn new() -> Self {
+        Self {
+            policy: Policy::default(),
+            generation: Generation(1),
+            members: BTreeMap::new(),
+            service: None,
+            stable: None,
+            completed: BTreeSet::new(),
+            sequence: None,
+            rollouts: Vec::new(),
+        }
+    }
+
+    /// N: the members that count, in the order of their ids.
+    pub fn counted(&self) -> impl Iterator<Item = NodeId> {
+        let counted = |(_, member): &(&NodeId, &GroupMember)| member.standing == Standing::Counted;
+        self.members.iter().filter(counted).map(|(node, _)| *node)
+    }
+
+    /// The members that count or will: all but the quarantined.
+    pub fn present(&self) -> impl Iterator<Item = NodeId> {
+        let present = |(_, it): &(&NodeId, &GroupMember)| it.standing != Standing::Quarantined;
+        self.members.iter().filter(present).map(|(node, _)| *node)
+    }
+
+    /// Whether `node` is in N.
+    pub fn counts(&self, node: NodeId) -> bool {
+        self.members.get(&node).is_some_and(|member| member.standing == Standing::Counted)
+    }
+
+    /// The rollout under way.
+    pub fn active(&self) -> Option<&Rollout> {
+        self.rollouts.last().filter(|rollout| !rollout.phase.is_over())
+    }
+
+    pub(super) fn active_mut(&mut self) -> Option<&mut Rollout> {
+        self.rollouts.last_mut().filter(|rollout| !rollout.phase.is_over())
+    }
+
+    /// What a member that holds no permit is to install: the release that the group has, or the
+    /// first one on its way.
+    pub fn installable(&self) -> Option<ReleaseId> {
+        self.stable.or_else(|| self.active().map(|rollout| rollout.release))
+    }
+}
+
+impl Fleet {
+    pub(super) fn set_group(
+        &mut self,
+        name: &GroupName,
+        change: &PolicyChange,
+    ) -> Result<Vec<Event>, Refusal> {
+        let before = self.groups.get(name).map_or_else(Policy::default, |it| it.policy.clone());
+        let policy = change.applied_to(&before);
+        check_policy(&policy)?;
+        let group = self.groups.get(name).cloned().unwrap_or_else(Group::new);
+        let group = Group { policy, generation: group.generation.next(), ..group };
+        self.planned_limit(&group)?;
+        *self.group_or_new(name)? = group;
+        Ok(vec![Event::GroupChanged(name.clone())])
+    }
+
+    pub(super) fn join_group(
+        &mut self,
+        name: &GroupName,
+        node: NodeId,
+    ) -> Result<Vec<Event>, Refusal> {
+        if self.member_mut(node)?.role == Role::Witness {
+            return Err(Refusal::Order("a witness runs no service".to_owned()));
+        }
+        let group = self.group_or_new(name)?;
+        if group.members.contains_key(&node) {
+            return Ok(Vec::new());
+        }
+        group.members.insert(node, GroupMember { standing: Standing::New, running: None });
+        group.generation = group.generation.next();
+        Ok(vec![Event::GroupChanged(name.clone())])
+    }
+
+    pub(super) fn quarantine(
+        &mut self,
+        name: &GroupName,
+        node: NodeId,
+        on: bool,
+    ) -> Result<Vec<Event>, Refusal> {
+        let group = self.group_mut(name)?;
+        let member = group.members.get_mut(&node);
+        let member = member.ok_or_else(|| Refusal::Unknown(format!("node {node:?} in {name}")))?;
+        member.standing = match (on, member.running) {
+            (true, _) => Standing::Quarantined,
+            (false, Some(_)) => Standing::Counted,
+            (false, None) => Standing::New,
+        };
+        group.generation = group.generation.next();
+        Ok(vec![Event::GroupChanged(name.clone())])
+    }
+
+    pub(super) fn enroll(
+        &mut self,
+        name: &GroupName,
+        node: NodeId,
+        release: ReleaseId,
+        incarnation: Incarnation,
+    ) -> Result<Vec<Event>, Refusal> {
+        self.check_life(node, incarnation)?;
+        let group = self.group_mut(name)?;
+        let member = group.members.get_mut(&node);
+        let member = member.ok_or_else(|| Refusal::Unknown(format!("node {node:?} in {name}")))?;
+        if member.standing != Standing::New {
+            return Ok(Vec::new());
+        }
+        *member = GroupMember { standing: Standing::Counted, running: Some(release) };
+        group.generation = group.generation.next();
+        Ok(vec![Event::GroupChanged(name.clone())])
+    }
+
+    pub(super) fn group_mut(&mut self, name: &GroupName) -> Result<&mut Group, Refusal> {
+        self.groups.get_mut(name).ok_or_else(|| Refusal::Unknown(format!("group {name}")))
+    }
+
+    fn group_or_new(&mut self, name: &GroupName) -> Result<&mut Group, Refusal> {
+        if self.groups.len() >= GROUPS_MAX && !self.groups.contains_key(name) {
+            return Err(Refusal::Limit(format!("a mesh has at most {GROUPS_MAX} groups")));
+        }
+        Ok(self.groups.entry(name.clone()).or_insert_with(Group::new))
+    }
+}
+
+fn check_policy(policy: &Policy) -> Result<(), Refusal> {
+    let stages = &policy.stages;
+    let growing = stages.windows(2).all(|pair| pair.first() < pair.last());
+    if stages.len() > STAGES_MAX || !growing || stages.last() != Some(&100) {
+        let text = "stages are growing percentages, the last of them 100, such as 5,25,100";
+        return Err(Refusal::Policy(text.to_owned()));
+    }
+    if stages.first() == Some(&0) {
+        return Err(Refusal::Policy("a stage of 0% would update nobody".to_owned()));
+    }
+    Ok(())
+}

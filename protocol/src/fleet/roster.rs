@@ -1,0 +1,189 @@
+//! Members and voters.
+
+use serde::{Deserialize, Serialize};
+
+use crate::fleet::Fleet;
+use crate::fleet::command::Candidate;
+use crate::fleet::event::{Event, Refusal};
+use crate::id::{Incarnation, KeyId, LogIndex, MeshId, MeshName, NodeId, NodeName, VoterId, ZoneName};
+use crate::limits::NODES_MAX;
+use crate::membership::Address;
+use crate::time::UnixTime;
+use crate::trust::certificate::{Certificate, Role};
+use crate::trust::chain;
+use crate::trust::release::PublisherScope;
+
+/// Addresses that one member may have.
+const ADDRESSES_MAX: usize = 4;
+
+/// A member of the mesh.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// What people call it.
+    pub name: NodeName,
+    /// Whether it runs services.
+    pub role: Role,
+    /// Its failure domain.
+    pub zone: Option<ZoneName>,
+    /// Where others reach it.
+    pub addresses: Vec<Address>,
+    /// Its last confirmed life.
+    pub incarnation: Incarnation,
+    /// Its proof of membership.
+    pub certificate: Certificate,
+    /// The voter that it is or is to become.
+    pub voter: Option<VoterId>,
+}
+
+/// How often a token has been used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenUse {
+    /// Nodes admitted with it.
+    pub admitted: u32,
+}
+
+impl Fleet {
+    pub(super) fn found(
+        &mut self,
+        mesh: MeshId,
+        name: &MeshName,
+        founder: &Candidate,
+        publisher: KeyId,
+    ) -> Result<Vec<Event>, Refusal> {
+        if self.mesh.is_some() {
+            return Err(Refusal::Founded);
+        }
+        chain::verify(mesh, &founder.certificate)
+            .map_err(|error| Refusal::Untrusted(error.to_string()))?;
+        check_addresses(&founder.addresses)?;
+        self.mesh = Some((mesh, name.clone()));
+        self.publishers.insert(publisher, PublisherScope::All);
+        self.enter(founder);
+        Ok(vec![Event::RosterChanged])
+    }
+
+    pub(super) fn admit(
+        &mut self,
+        candidate: &Candidate,
+        now: UnixTime,
+    ) -> Result<Vec<Event>, Refusal> {
+        let Some((mesh, _)) = self.mesh else { return Err(Refusal::NotMember) };
+        let node = candidate.certificate.node;
+        if self.members.contains_key(&node) {
+            return Ok(Vec::new()); // asked twice; the first answer was lost
+        }
+        if self.removed.contains_key(&node) {
+            return Err(Refusal::NotMember);
+        }
+        let grant = chain::verify(mesh, &candidate.certificate)
+            .map_err(|error| Refusal::Untrusted(error.to_string()))?;
+        if grant.expired_at(now) {
+            return Err(Refusal::TokenExpired);
+        }
+        check_addresses(&candidate.addresses)?;
+        if self.members.len() >= NODES_MAX {
+            return Err(Refusal::Limit(format!("a mesh has at most {NODES_MAX} nodes")));
+        }
+        if self.members.values().any(|member| member.name == candidate.name) {
+            return Err(Refusal::NameTaken(candidate.name.to_string()));
+        }
+        let used = self.tokens.entry(grant.token).or_default();
+        if used.admitted >= grant.uses {
+            return Err(Refusal::TokenUsedUp(grant.uses));
+        }
+        used.admitted += 1;
+        self.enter(candidate);
+        Ok(vec![Event::RosterChanged])
+    }
+
+    fn enter(&mut self, candidate: &Candidate) {
+        let member = Member {
+            name: candidate.name.clone(),
+            role: candidate.certificate.role,
+            zone: candidate.zone.clone(),
+            addresses: candidate.addresses.clone(),
+            incarnation: candidate.incarnation,
+            certificate: candidate.certificate.clone(),
+            voter: None,
+        };
+        self.members.insert(candidate.certificate.node, member);
+    }
+
+    pub(super) fn describe(
+        &mut self,
+        node: NodeId,
+        addresses: &[Address],
+    ) -> Result<Vec<Event>, Refusal> {
+        check_addresses(addresses)?;
+        self.member_mut(node)?.addresses = addresses.to_vec();
+        Ok(vec![Event::RosterChanged])
+    }
+
+    pub(super) fn live(
+        &mut self,
+        node: NodeId,
+        incarnation: Incarnation,
+    ) -> Result<Vec<Event>, Refusal> {
+        let member = self.member_mut(node)?;
+        if incarnation <= member.incarnation {
+            return Err(Refusal::Incarnation);
+        }
+        member.incarnation = incarnation;
+        Ok(vec![Event::RosterChanged])
+    }
+
+    pub(super) fn allot_voter(
+        &mut self,
+        index: LogIndex,
+        node: NodeId,
+    ) -> Result<Vec<Event>, Refusal> {
+        let present = self.voters.contains_node(node);
+        let member = self.member_mut(node)?;
+        if present {
+            return Err(Refusal::Order("this node is a voter already".to_owned()));
+        }
+        // An id that was allotted and never used is left behind: the new one replaces it.
+        let voter = VoterId(index.0);
+        member.voter = Some(voter);
+        Ok(vec![Event::VoterAllotted(voter, node), Event::RosterChanged])
+    }
+
+    pub(super) fn remove(&mut self, node: NodeId) -> Result<Vec<Event>, Refusal> {
+        if self.voters.contains_node(node) {
+            let text = "this node is a voter; it is replaced first, which needs another node that \
+                        can be one";
+            return Err(Refusal::Order(text.to_owned()));
+        }
+        let member = self.members.remove(&node).ok_or_else(|| unknown(node))?;
+        self.removed.insert(node, member);
+        let mut events = vec![Event::RosterChanged];
+        for (name, group) in &mut self.groups {
+            if group.members.remove(&node).is_some() {
+                group.generation = group.generation.next();
+                events.push(Event::GroupChanged(name.clone()));
+            }
+        }
+        Ok(events)
+    }
+
+    pub(super) fn member_mut(&mut self, node: NodeId) -> Result<&mut Member, Refusal> {
+        self.members.get_mut(&node).ok_or_else(|| unknown(node))
+    }
+
+    /// Refuses a life of `node` that is not the one the log knows.
+    pub(super) fn check_life(&self, node: NodeId, incarnation: Incarnation) -> Result<(), Refusal> {
+        let member = self.members.get(&node).ok_or_else(|| unknown(node))?;
+        (member.incarnation == incarnation).then_some(()).ok_or(Refusal::Incarnation)
+    }
+}
+
+fn unknown(node: NodeId) -> Refusal {
+    Refusal::Unknown(format!("node {node:?}"))
+}
+
+fn check_addresses(addresses: &[Address]) -> Result<(), Refusal> {
+    if addresses.len() <= ADDRESSES_MAX {
+        return Ok(());
+    }
+    Err(Refusal::Limit(format!("a node has at most {ADDRESSES_MAX} addresses")))
+}
