@@ -20,6 +20,7 @@ pub mod machine;
 pub mod membership;
 pub mod mutant;
 pub mod peer;
+pub mod replica;
 pub mod rng;
 pub mod swarm;
 pub mod text;

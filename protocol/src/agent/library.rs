@@ -92,6 +92,10 @@ pub enum StoreEvent {
     },
 }
 
+fn count(chunks: &[ChunkRef]) -> u32 {
+    u32::try_from(chunks.len()).unwrap_or(u32::MAX)
+}
+
 /// What the machines need to know of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contents {
@@ -166,7 +170,7 @@ impl Library {
         let Some(volume) = self.volumes.get_mut(&id) else { return };
         volume.step = Step::FetchingManifest;
         let chunks: Arc<[ChunkRef]> = volume.header.manifest.clone().into();
-        let have = Bitmap::new(chunks.len());
+        let have = Bitmap::empty(count(&chunks));
         let header = volume.signed.clone();
         self.outputs.push_back(LibraryOutput::Store(StoreCommand::Begin { header }));
         self.want(id, Part::Manifest, chunks, have, false);
@@ -246,9 +250,9 @@ impl Library {
             step: Step::Staged,
         };
         self.volumes.insert(id, volume);
-        let all = Bitmap::full(manifest.len());
+        let all = Bitmap::full(count(&manifest));
         self.want(id, Part::Manifest, manifest, all, origin);
-        let all = Bitmap::full(content.len());
+        let all = Bitmap::full(count(&content));
         self.want(id, Part::Content, content, all, origin);
         self.outputs.push_back(LibraryOutput::Changed(id));
     }

@@ -12,6 +12,7 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use crate::agent::journal::Journal;
+use crate::agent::library::Library;
 use crate::agent::report::{Condition, ServiceReport};
 use crate::agent::service::{Process, RestartPolicy, ServiceEvent};
 use crate::artifact::service::ServiceSpec;
@@ -21,7 +22,7 @@ use crate::fleet::permit::PermitPhase;
 use crate::id::{GroupName, Incarnation, Nonce, PermitId, ReleaseId};
 use crate::mutant::{self, Mutant};
 use crate::rng::Rng;
-use crate::time::{Instant, earliest};
+use crate::time::Instant;
 
 /// How old a request to begin may be when its echo comes. A later echo starts nothing.
 const ECHO_MAX: Duration = Duration::from_secs(5);
@@ -125,7 +126,7 @@ pub struct Surroundings<'a> {
     /// The node's life, once the log has confirmed it.
     pub life: Option<Incarnation>,
     /// Whether a release is staged, and how its service is run.
-    pub library: &'a crate::agent::library::Library,
+    pub library: &'a Library,
 }
 
 /// One service on this node.
@@ -140,6 +141,7 @@ pub struct Unit {
     target: Option<ReleaseId>,
     balance: Option<Balance>,
     repeat_at: Instant,
+    wake_at: Option<Instant>,
     rng: Rng,
     outputs: VecDeque<UnitOutput>,
 }
@@ -157,6 +159,7 @@ impl Unit {
             target: None,
             balance: None,
             repeat_at: Instant::ZERO,
+            wake_at: None,
             rng,
             outputs: VecDeque::new(),
         };
@@ -215,31 +218,38 @@ impl Unit {
             Stance::Probing { since } => self.probing(at, since),
             Stance::Failed { reason } => self.report_failure(at, &reason),
         }
+        self.wake_at = self.next_wake(at);
     }
 
     /// When [`Unit::advance`] has something to do that no input will bring about.
-    pub fn poll_timeout(&self, library: &crate::agent::library::Library) -> Option<Instant> {
-        let spec = self.spec(library);
-        match &self.stance {
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.wake_at
+    }
+
+    /// The next moment at which time alone changes something. What is past was done just now.
+    fn next_wake(&self, at: Surroundings<'_>) -> Option<Instant> {
+        let spec = self.spec(at.library);
+        let moments = match &self.stance {
             Stance::Steady => {
-                let proven = self.installed_ready_since();
-                let proven = proven.map(|since| since.after(self.assignment.min_healthy));
-                let again = self.has_business().then_some(self.repeat_at);
-                earliest(earliest(self.restart.due(), again), proven)
+                let ready = self.installed_ready_since();
+                let proven = ready.map(|since| since.after(self.assignment.min_healthy));
+                [self.restart.due(), proven, self.has_business().then_some(self.repeat_at)]
             }
-            Stance::Asking { again_at, .. } => Some(*again_at),
+            Stance::Asking { again_at, .. } => [Some(*again_at), None, None],
             Stance::Draining { since, .. } => {
                 let settled = since.after(balancer_delay(spec));
-                earliest(Some(settled), Some(settled.after(drain_timeout(spec))))
+                [Some(settled), Some(settled.after(drain_timeout(spec))), None]
             }
             Stance::Probing { since } => {
                 let ready = self.target.and_then(|target| self.process.ready_since(target));
-                let proven = ready.map(|ready| self.repeat_at.max(ready.after(self.proof_time(spec))));
-                earliest(proven, Some(since.after(start_deadline(spec))))
+                let proven = ready.map(|ready| ready.after(self.proof_time(spec)));
+                let again = ready.map(|_| self.repeat_at);
+                [proven, again, Some(since.after(start_deadline(spec)))]
             }
-            Stance::Failed { .. } => Some(self.repeat_at),
-            Stance::Recording(_) | Stance::Stopping | Stance::Starting => None,
-        }
+            Stance::Failed { .. } => [Some(self.repeat_at), None, None],
+            Stance::Recording(_) | Stance::Stopping | Stance::Starting => [None; 3],
+        };
+        moments.into_iter().flatten().filter(|moment| *moment > at.now).min()
     }
 
     /// The next thing to do.
@@ -420,22 +430,9 @@ impl Unit {
             return self.consider(at, &lease);
         }
         if at.now >= again_at {
-            let (permit, node) = (lease.id, None);
             self.stance = Stance::Asking { nonce, since, again_at: at.now.after(REPEAT) };
-            self.propose_begin(permit, node, life, nonce);
+            self.propose(Command::Begin { permit: lease.id, incarnation: life, nonce });
         }
-    }
-
-    fn propose_begin(
-        &mut self,
-        permit: PermitId,
-        node: Option<crate::id::NodeId>,
-        incarnation: Incarnation,
-        nonce: Nonce,
-    ) {
-        // The leader puts in the node that its connection proved.
-        let node = node.unwrap_or(crate::id::NodeId([0; 32]));
-        self.propose(Command::Begin { permit, node, incarnation, nonce });
     }
 
     fn record_begun(&mut self, permit: PermitId) {
@@ -608,7 +605,7 @@ impl Unit {
     // --- small things -------------------------------------------------------------------------------
 
     /// How the service that is, or is to be, taken out is run.
-    fn spec<'a>(&self, library: &'a crate::agent::library::Library) -> Option<&'a ServiceSpec> {
+    fn spec<'a>(&self, library: &'a Library) -> Option<&'a ServiceSpec> {
         let release = match self.stance {
             Stance::Draining { .. } => self.process.release(),
             _ => self.target,

@@ -157,7 +157,7 @@ pub enum Output {
 }
 
 /// What an entry says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Entry {
     /// A command, as it was proposed.
     Command(Vec<u8>),

@@ -1,1 +1,179 @@
-//! x
+//! Which permits, promotions and rollbacks to propose next. Lives on the leader alone.
+//!
+//! It asks every member for evidence, judges each group's rollout by it ([`judge`]), and looks after
+//! the voters ([`voters`]). All that it decides is proposed to the log, where `fleet` checks it
+//! again. A new leader knows nobody's health and so grants nothing until it does.
+//!
+//! It reads the fleet with every input, and so takes it as an argument of [`Coordinator::handle`];
+//! otherwise it has the face of every machine.
+
+pub mod evidence;
+pub mod judge;
+pub mod voters;
+
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::agent::report::Report;
+use crate::consensus::Progress;
+use crate::fleet::Fleet;
+use crate::fleet::command::Command;
+use crate::id::{GroupName, NodeId, PermitId, Question, VoterId};
+use crate::time::{Instant, earliest};
+
+use evidence::Evidence;
+use judge::{Bench, Watch};
+use voters::{Care, VoterStep};
+
+/// Pause between two questions to everybody.
+const ASK_EVERY: Duration = Duration::from_millis(1000);
+
+/// How long a decision may be on its way to the log before it is thought lost.
+const DECISION_LOST_AFTER: Duration = Duration::from_secs(3);
+
+/// Pause between two looks at the voters.
+const VOTERS_EVERY: Duration = Duration::from_millis(500);
+
+/// What can happen to a coordinator.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The moment of `poll_timeout` is here.
+    Timeout,
+    /// The fleet has changed.
+    Changed,
+    /// A member, known by its connection, reports.
+    Report(NodeId, Report),
+    /// A decision on this group was applied or refused: the next may follow.
+    Decided(GroupName),
+    /// How far the voters are, as the consensus has it.
+    Voters(BTreeMap<VoterId, Progress>),
+}
+
+/// What a coordinator wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Ask every member for evidence, this node too.
+    Ask(Question),
+    /// Put this into the log.
+    Propose(Command),
+    /// A decision for the log; `Decided` when it is applied.
+    Decide(GroupName, Command),
+    /// A change of the voters.
+    Voters(VoterStep),
+}
+
+/// The leader's judgement.
+#[derive(Debug)]
+pub struct Coordinator {
+    evidence: Evidence,
+    watches: BTreeMap<GroupName, Watch>,
+    in_flight: BTreeMap<GroupName, Instant>,
+    care: Care,
+    ask_at: Instant,
+    voters_at: Instant,
+    look_at: Option<Instant>,
+    outputs: VecDeque<Output>,
+}
+
+impl Coordinator {
+    /// The coordinator of a node that became leader at `now`.
+    pub fn new(now: Instant) -> Self {
+        Self {
+            evidence: Evidence::default(),
+            watches: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            care: Care::new(now),
+            ask_at: now,
+            voters_at: now,
+            look_at: None,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Takes one input that happened at `now`, while the log says `fleet`.
+    pub fn handle(&mut self, now: Instant, fleet: &Fleet, input: Input) {
+        match input {
+            Input::Timeout => {}
+            Input::Changed => {
+                self.evidence.retain(fleet);
+                self.watches.retain(|name, _| fleet.groups().contains_key(name));
+                self.in_flight.retain(|name, _| fleet.groups().contains_key(name));
+            }
+            Input::Report(node, report) => self.evidence.take(node, report),
+            Input::Decided(group) => {
+                self.in_flight.remove(&group);
+            }
+            Input::Voters(progress) => self.care.progress(now, progress),
+        }
+        self.ask(now);
+        self.judge_all(now, fleet);
+        self.care_for_voters(now, fleet);
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When it wants to be woken.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let lost = self.in_flight.values().map(|since| since.after(DECISION_LOST_AFTER)).min();
+        earliest(earliest(Some(self.ask_at.min(self.voters_at)), self.look_at), lost)
+    }
+
+    /// Whether a holder that asks to begin may, by the evidence of this moment. A permit that has
+    /// begun already goes on in a new life: its service is out of action in any case.
+    pub fn may_begin(&self, now: Instant, fleet: &Fleet, node: NodeId, permit: PermitId) -> bool {
+        let held = fleet.permits().get(&permit).filter(|permit| permit.node == node);
+        held.is_some_and(|permit| {
+            permit.has_begun() || judge::evidence_allows(now, fleet, &self.evidence, permit)
+        })
+    }
+
+    /// What the members last said.
+    pub fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
+    fn ask(&mut self, now: Instant) {
+        if now >= self.ask_at {
+            self.ask_at = now.after(ASK_EVERY);
+            let question = self.evidence.ask(now);
+            self.outputs.push_back(Output::Ask(question));
+        }
+    }
+
+    fn judge_all(&mut self, now: Instant, fleet: &Fleet) {
+        self.in_flight.retain(|_, since| now.since(*since) < DECISION_LOST_AFTER);
+        self.look_at = None;
+        for (name, group) in fleet.groups() {
+            let Some(rollout) = group.active() else {
+                self.watches.remove(name);
+                continue;
+            };
+            let watch = self.watches.entry(name.clone()).or_default();
+            let bench = Bench { now, fleet, evidence: &self.evidence, name, group, rollout };
+            let decision = bench.judge(watch);
+            self.look_at = earliest(self.look_at, watch.poll_timeout(now));
+            let Some(decision) = decision.filter(|_| !self.in_flight.contains_key(name)) else {
+                continue;
+            };
+            self.in_flight.insert(name.clone(), now);
+            self.outputs.push_back(Output::Decide(name.clone(), Command::Decide(decision)));
+        }
+    }
+
+    fn care_for_voters(&mut self, now: Instant, fleet: &Fleet) {
+        if now < self.voters_at {
+            return;
+        }
+        self.voters_at = now.after(VOTERS_EVERY);
+        match self.care.look(now, fleet, &self.evidence) {
+            None => {}
+            Some(VoterStep::Allot(node)) => {
+                self.outputs.push_back(Output::Propose(Command::AllotVoter { node }));
+            }
+            Some(step) => self.outputs.push_back(Output::Voters(step)),
+        }
+    }
+}

@@ -84,10 +84,8 @@ pub enum Command {
     Decide(Decision),
     /// The holder may take its first disruptive step, if this reaches it in time.
     Begin {
-        /// Which permit.
+        /// Which permit. The holder is who asks.
         permit: PermitId,
-        /// The holder.
-        node: NodeId,
         /// The life of the holder that asked.
         incarnation: Incarnation,
         /// The holder's random number for this very request.

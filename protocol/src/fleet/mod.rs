@@ -81,7 +81,7 @@ impl Fleet {
         match entry {
             Entry::Nothing => applied(None, Ok(Vec::new())),
             Entry::Voters(membership) => {
-                self.voters = membership.clone();
+                self.seat(membership);
                 applied(None, Ok(vec![Event::RosterChanged]))
             }
             Entry::Command(bytes) if bytes.len() > COMMAND_BYTES_MAX => {
@@ -126,8 +126,8 @@ impl Fleet {
             Command::CreateRollout(new) => self.create_rollout(index, envelope, new),
             Command::Decide(decision) => self.decide(index, envelope.at, decision),
             Command::Steer { group, order, .. } => self.steer(group, order, envelope.at),
-            Command::Begin { permit, node, incarnation, nonce } => {
-                self.begin(*permit, *node, *incarnation, *nonce)
+            Command::Begin { permit, incarnation, nonce } => {
+                self.begin(*permit, by, *incarnation, *nonce)
             }
             Command::Close { permit, incarnation, proof } => {
                 self.close(*permit, by, *incarnation, proof)

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::consensus::Membership;
 use crate::fleet::Fleet;
 use crate::fleet::command::Candidate;
 use crate::fleet::event::{Event, Refusal};
@@ -137,7 +138,7 @@ impl Fleet {
         index: LogIndex,
         node: NodeId,
     ) -> Result<Vec<Event>, Refusal> {
-        let present = self.voters.contains_node(node);
+        let present = self.votes(node);
         let member = self.member_mut(node)?;
         if present {
             return Err(Refusal::Order("this node is a voter already".to_owned()));
@@ -149,7 +150,7 @@ impl Fleet {
     }
 
     pub(super) fn remove(&mut self, node: NodeId) -> Result<Vec<Event>, Refusal> {
-        if self.voters.contains_node(node) {
+        if self.votes(node) {
             let text = "this node is a voter; it is replaced first, which needs another node that \
                         can be one";
             return Err(Refusal::Order(text.to_owned()));
@@ -164,6 +165,21 @@ impl Fleet {
             }
         }
         Ok(events)
+    }
+
+    /// Whether `node` is, or is just becoming, a voter.
+    pub fn votes(&self, node: NodeId) -> bool {
+        self.voters.all().any(|(_, voter)| voter == node)
+    }
+
+    /// Takes the voters that the consensus has settled on. An id that has left them is never used
+    /// again, so that the member which had it is free to be allotted another.
+    pub(super) fn seat(&mut self, membership: &Membership) {
+        let left = |id: &VoterId| self.voters.node(*id).is_some() && membership.node(*id).is_none();
+        for member in self.members.values_mut() {
+            member.voter = member.voter.filter(|id| !left(id));
+        }
+        self.voters = membership.clone();
     }
 
     pub(super) fn member_mut(&mut self, node: NodeId) -> Result<&mut Member, Refusal> {

@@ -1,0 +1,122 @@
+//! What the leader knows of the services, and how old that is.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::agent::report::{Condition, Report, ServiceReport};
+use crate::fleet::Fleet;
+use crate::fleet::group::Group;
+use crate::id::{GroupName, NodeId, Question, ReleaseId};
+use crate::limits::EVIDENCE_AGE_MAX;
+use crate::time::Instant;
+
+/// Questions whose time is remembered: more than can be asked while evidence is fresh.
+const QUESTIONS_MAX: usize = 32;
+
+/// Reports, aged from the moment at which the leader asked the question that they answer: a report
+/// that was long on its way is old when it comes.
+#[derive(Debug, Default)]
+pub struct Evidence {
+    last: Question,
+    asked: VecDeque<(Question, Instant)>,
+    reports: BTreeMap<NodeId, (Instant, Report)>,
+}
+
+impl Evidence {
+    /// A new question, asked at `now`.
+    pub fn ask(&mut self, now: Instant) -> Question {
+        self.last = self.last.next();
+        self.asked.push_back((self.last, now));
+        if self.asked.len() > QUESTIONS_MAX {
+            self.asked.pop_front();
+        }
+        self.last
+    }
+
+    /// Takes a member's report. One that answers no question of this leader's is nothing.
+    pub fn take(&mut self, node: NodeId, report: Report) {
+        let asked = self.asked.iter().find(|(question, _)| *question == report.question.1);
+        let Some((_, asked_at)) = asked else { return };
+        self.reports.insert(node, (*asked_at, report));
+    }
+
+    /// Forgets those who are no members any more.
+    pub fn retain(&mut self, fleet: &Fleet) {
+        self.reports.retain(|node, _| fleet.members().contains_key(node));
+    }
+
+    /// The last report of `node`, however old.
+    pub fn last_report(&self, node: NodeId) -> Option<&Report> {
+        self.reports.get(&node).map(|(_, report)| report)
+    }
+
+    /// The report of `node`, if it is fresh and of the life that the log knows.
+    pub fn fresh(&self, now: Instant, fleet: &Fleet, node: NodeId) -> Option<&Report> {
+        let (asked_at, report) = self.reports.get(&node)?;
+        let life = fleet.members().get(&node)?.incarnation;
+        let fresh = now.since(*asked_at) <= EVIDENCE_AGE_MAX && report.incarnation == life;
+        fresh.then_some(report)
+    }
+
+    /// What `node` says of its service in `group`, freshly.
+    pub fn service(
+        &self,
+        now: Instant,
+        fleet: &Fleet,
+        group: &GroupName,
+        node: NodeId,
+    ) -> Option<&ServiceReport> {
+        self.fresh(now, fleet, node)?.services.get(group)
+    }
+
+    /// Whether `node` is proven to run `release`, and to serve.
+    pub fn serves(
+        &self,
+        now: Instant,
+        fleet: &Fleet,
+        group: &GroupName,
+        node: NodeId,
+        release: ReleaseId,
+    ) -> bool {
+        self.service(now, fleet, group, node).is_some_and(|service| {
+            service.condition.is_available() && service.release == Some(release)
+        })
+    }
+
+    /// U: members of `groups` that are not proven available.
+    pub fn unavailable<'a>(
+        &self,
+        now: Instant,
+        fleet: &Fleet,
+        groups: impl Iterator<Item = (&'a GroupName, &'a Group)>,
+    ) -> BTreeSet<NodeId> {
+        let mut unavailable = BTreeSet::new();
+        for (name, group) in groups {
+            let proven = |node: &NodeId| {
+                let service = self.service(now, fleet, name, *node);
+                service.is_some_and(|service| service.condition.is_available())
+            };
+            unavailable.extend(group.counted().filter(|node| !proven(node)));
+        }
+        unavailable
+    }
+
+    /// Why `node` is not available in `group`, for people.
+    pub fn complaint(
+        &self,
+        now: Instant,
+        fleet: &Fleet,
+        group: &GroupName,
+        node: NodeId,
+    ) -> String {
+        if self.fresh(now, fleet, node).is_none() {
+            return "silent".to_owned();
+        }
+        match self.service(now, fleet, group, node).map(|service| &service.condition) {
+            None | Some(Condition::Absent) => "nothing installed".to_owned(),
+            Some(Condition::Available) => "available".to_owned(),
+            Some(Condition::Unready { reason }) => format!("not ready: {reason}"),
+            Some(Condition::Moving { step }) => step.clone(),
+            Some(Condition::Dead { reason }) => format!("dead: {reason}"),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What a node finds on its disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::agent::journal::Journal;
+use crate::codec::{self, DecodeError};
+use crate::consensus::RestoreError;
+use crate::disk::Key;
+use crate::fleet::Fleet;
+use crate::id::{GroupName, Incarnation, LogIndex};
+
+/// A disk that cannot be used. Nothing was changed on it.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// A value that is none of this version.
+    #[error("the state on disk cannot be read ({key:?}): {error}")]
+    Value {
+        /// Where.
+        key: Key,
+        /// Why.
+        error: DecodeError,
+    },
+    /// The consensus cannot go on from what it finds.
+    #[error("the log on disk cannot be used: {0}")]
+    Log(#[from] RestoreError),
+}
+
+/// Everything but the consensus' own.
+#[derive(Debug, Default)]
+pub(super) struct Stored {
+    pub(super) incarnation: Incarnation,
+    pub(super) fleet: Fleet,
+    pub(super) journals: BTreeMap<GroupName, Journal>,
+    pub(super) address_book: Option<Vec<u8>>,
+    pub(super) entries: BTreeSet<LogIndex>,
+}
+
+impl Stored {
+    pub(super) fn read(disk: &BTreeMap<Key, Vec<u8>>) -> Result<Self, Unreadable> {
+        let mut stored = Self::default();
+        for (key, bytes) in disk {
+            let unreadable = |error| Unreadable::Value { key: key.clone(), error };
+            match key {
+                Key::Incarnation => {
+                    stored.incarnation = codec::decode(bytes).map_err(unreadable)?;
+                }
+                Key::Fleet => stored.fleet = codec::decode_large(bytes).map_err(unreadable)?,
+                Key::Journal(group) => {
+                    let journal = codec::decode(bytes).map_err(unreadable)?;
+                    stored.journals.insert(group.clone(), journal);
+                }
+                Key::AddressBook => stored.address_book = Some(bytes.clone()),
+                Key::Entry(index) => {
+                    stored.entries.insert(*index);
+                }
+                Key::HardState | Key::Snapshot | Key::Voter | Key::Headers => {}
+            }
+        }
+        Ok(stored)
+    }
+}

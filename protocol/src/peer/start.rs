@@ -1,0 +1,159 @@
+//! How a node begins a life.
+
+use std::collections::BTreeMap;
+
+use crate::consensus::{self, Role, Voter};
+use crate::disk::Key;
+use crate::fleet::command::{Candidate, Command, Envelope};
+use crate::gossip::Gossip;
+use crate::id::{
+    GroupName, Incarnation, KeyId, MeshId, MeshName, NodeId, NodeName, VoterId, ZoneName,
+};
+use crate::machine::Machine as _;
+use crate::membership::{self, Address, Membership};
+use crate::peer::requests::Requests;
+use crate::peer::restore::{Stored, Unreadable};
+use crate::peer::sessions::Sessions;
+use crate::peer::{House, Owner, Peer};
+use crate::replica::Replica;
+use crate::rng::Rng;
+use crate::swarm::{self, Swarm};
+use crate::time::{Instant, UnixTime};
+use crate::trust::certificate::Certificate;
+use crate::{agent, codec};
+
+/// The first voter's id: what no index of an `AllotVoter` entry can be, as `Found` is entry 2 at the
+/// earliest.
+const FIRST_VOTER: VoterId = VoterId(1);
+
+/// How a node is started.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its key.
+    pub node: NodeId,
+    /// Its mesh.
+    pub mesh: MeshId,
+    /// Its proof of membership.
+    pub certificate: Certificate,
+    /// What it is to be called.
+    pub name: NodeName,
+    /// Where it stands.
+    pub zone: Option<ZoneName>,
+    /// Where others reach it.
+    pub addresses: Vec<Address>,
+    /// Where the mesh may be found, from the token and the config.
+    pub bootstrap: Vec<Address>,
+    /// The groups whose services it runs.
+    pub groups: Vec<GroupName>,
+    /// For its own generator; never twice the same.
+    pub seed: u64,
+}
+
+impl Peer {
+    /// The first node of a new mesh, on an empty disk. `publisher` may sign releases of all services.
+    ///
+    /// # Errors
+    /// The consensus refuses to begin: a defect.
+    pub fn found(
+        config: Config,
+        now: Instant,
+        wall_clock: UnixTime,
+        name: MeshName,
+        publisher: KeyId,
+    ) -> Result<Self, Unreadable> {
+        let settings = consensus::Config::new(config.seed);
+        let voter = Voter::found(settings, FIRST_VOTER, config.node, now)?;
+        let mut peer = Self::assemble(config, now, Stored::default());
+        peer.voter = Some(voter);
+        peer.wall_clock = wall_clock;
+        let founder = peer.candidate(Incarnation(1));
+        let mesh = peer.config.mesh;
+        let command = Command::Found { mesh, name, founder, publisher };
+        let by = peer.config.node;
+        let envelope = Envelope { by, request: 0, at: wall_clock, command };
+        peer.first_entry = Some(codec::encode(&envelope));
+        Ok(peer)
+    }
+
+    /// A node in a new life, with what its disk has.
+    ///
+    /// # Errors
+    /// The disk has something that this baton cannot read.
+    pub fn start(
+        config: Config,
+        now: Instant,
+        wall_clock: UnixTime,
+        disk: &BTreeMap<Key, Vec<u8>>,
+    ) -> Result<Self, Unreadable> {
+        let stored = Stored::read(disk)?;
+        let mut peer = Self::assemble(config, now, stored);
+        if disk.contains_key(&Key::Voter) {
+            let settings = consensus::Config::new(peer.config.seed);
+            peer.voter = Some(Voter::restore(settings, now, disk)?);
+        }
+        peer.wall_clock = wall_clock;
+        Ok(peer)
+    }
+
+    fn assemble(config: Config, now: Instant, stored: Stored) -> Self {
+        let mut rng = Rng::new(config.seed);
+        let incarnation = stored.incarnation.next();
+        let mut membership =
+            Membership::new(config.node, config.zone.clone(), rng.next_u64());
+        if let Some(book) = stored.address_book {
+            membership.handle(now, membership::Input::Remembered(book));
+        }
+        membership.handle(now, membership::Input::Bootstrap(config.bootstrap.clone()));
+        let swarm = Swarm::new(swarm::Config {
+            me: config.node,
+            zone: swarm_zone(config.zone.as_ref()),
+            seed: rng.next_u64(),
+            ..swarm::Config::default()
+        });
+        let mut peer = Self {
+            sessions: Sessions::default(),
+            membership,
+            gossip: Gossip::new(config.node, rng.next_u64()),
+            swarm,
+            replica: Replica::new(stored.fleet),
+            agent: agent::Agent::new(incarnation, stored.journals, rng.fork()),
+            voter: None,
+            coordinator: None,
+            // Above every number of earlier lives, so that no old answer is taken for a new one.
+            requests: Requests::new(incarnation.0 << 32),
+            leader: None,
+            role: Role::Follower { leader: None },
+            wall_clock: UnixTime::default(),
+            house: House { fleet_changed: true, again_at: now, ..House::default() },
+            tokens: BTreeMap::new(),
+            last_token: crate::disk::Token::default(),
+            outputs: std::collections::VecDeque::new(),
+            kept_entries: stored.entries,
+            first_entry: None,
+            incarnation,
+            rng,
+            config,
+        };
+        let life = codec::encode(&incarnation);
+        peer.persist(Owner::Nobody, vec![(Key::Incarnation, Some(life))]);
+        peer
+    }
+
+    /// What this node shows to be let in.
+    pub(super) fn candidate(&self, incarnation: Incarnation) -> Candidate {
+        Candidate {
+            certificate: self.config.certificate.clone(),
+            name: self.config.name.clone(),
+            zone: self.config.zone.clone(),
+            addresses: self.config.addresses.clone(),
+            incarnation,
+        }
+    }
+}
+
+/// The swarm's word for "no zone was said": they all stand in one.
+pub(super) fn swarm_zone(zone: Option<&ZoneName>) -> ZoneName {
+    #[allow(clippy::expect_used)]
+    zone.cloned().unwrap_or_else(|| "default".parse().expect("Invariant: \"default\" is a name"))
+}
+
