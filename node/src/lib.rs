@@ -1,4 +1,6 @@
-//! x
+//! The daemon: sockets, disk, processes and the local API around the machines of `baton-protocol`.
+
 pub mod config;
+pub mod driver;
 pub mod keys;
 pub mod runtime;

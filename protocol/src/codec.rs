@@ -79,6 +79,27 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     }
 }
 
+/// The value in `bytes`, which this node made or whose hash it has checked, of up to `LARGE` bytes.
+///
+/// # Errors
+/// See [`DecodeError`].
+pub fn decode_large<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    let (&version, body) = bytes.split_first().ok_or(DecodeError::Empty)?;
+    if version != VERSION {
+        return Err(DecodeError::Version { found: version });
+    }
+    let format = bincode::config::standard().with_limit::<LARGE>();
+    let (value, used) = bincode::serde::decode_from_slice(body, format)
+        .map_err(|error| DecodeError::Malformed(error.to_string()))?;
+    match body.len() - used {
+        0 => Ok(value),
+        left => Err(DecodeError::Trailing(left)),
+    }
+}
+
+/// Bytes of the largest snapshot or manifest.
+const LARGE: usize = 256 * 1024 * 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -59,7 +59,6 @@ enum Owner {
 }
 
 /// One node.
-#[derive(Debug)]
 pub struct Peer {
     config: Config,
     sessions: Sessions,

@@ -22,6 +22,7 @@ use crate::replica;
 use crate::swarm::{self, ObjectId, Part};
 use crate::time::Instant;
 use crate::trust;
+use crate::trust::certificate::Certificate;
 use crate::wire::Message;
 
 /// Pause between two sayings of what the mesh should know of this node and does not yet.
@@ -57,7 +58,7 @@ impl Peer {
         &mut self,
         now: Instant,
         from: NodeId,
-        certificate: &crate::trust::certificate::Certificate,
+        certificate: &Certificate,
     ) {
         let fleet = self.replica.fleet();
         match self.sessions.prove(self.config.mesh, fleet, from, certificate) {
@@ -189,9 +190,9 @@ impl Peer {
         if let replica::LogMessage::PullPiece { hash, .. } = &message {
             // The consensus' own snapshot is asked for by the hash that its leader gave.
             let own = self.voter.as_ref().and_then(consensus::Voter::snapshot);
-            let own = own.filter(|(meta, _)| meta.hash() == *hash);
+            let own = own.filter(|(meta, _)| meta.hash == *hash);
             if let Some((meta, bytes)) = own {
-                let (index, bytes) = (meta.index(), std::sync::Arc::clone(bytes));
+                let (index, bytes) = (meta.index, std::sync::Arc::clone(bytes));
                 self.replica.offer(index, *hash, bytes);
             }
         }

@@ -105,10 +105,8 @@ impl Peer {
         }
         membership.handle(now, membership::Input::Bootstrap(config.bootstrap.clone()));
         let swarm = Swarm::new(swarm::Config {
-            me: config.node,
             zone: swarm_zone(config.zone.as_ref()),
             seed: rng.next_u64(),
-            ..swarm::Config::default()
         });
         let mut peer = Self {
             sessions: Sessions::default(),
