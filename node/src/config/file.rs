@@ -20,10 +20,13 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 type Groups = BTreeMap<GroupName, GroupConfig>;
 
-/// Reads a text file of bounded size.
+/// Reads a text file. One that is too large is refused, as a cut one could be read as another.
 pub(super) fn read(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
-    File::open(path)?.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
+    let read = File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if u64::try_from(read).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
+        return Err(std::io::Error::other(format!("it has more than {FILE_BYTES_MAX} bytes")));
+    }
     Ok(text)
 }
 

@@ -67,6 +67,19 @@ impl Layers {
         read(text).map(Some).map_err(why)
     }
 
+    /// The same of a key that always has a value.
+    pub(super) fn need<T>(
+        &self,
+        key: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<T, ConfigError> {
+        self.text(key, read)?.ok_or_else(|| ConfigError::Value {
+            at: Source::Default,
+            key: key.to_owned(),
+            why: "is not set".to_owned(),
+        })
+    }
+
     /// The key's texts as `read` understands each.
     pub(super) fn list<T>(
         &self,

@@ -105,18 +105,18 @@ impl Config {
         groups: BTreeMap<GroupName, GroupConfig>,
     ) -> Result<Self, ConfigError> {
         let path = |text: &str| Ok(PathBuf::from(text));
-        let data_dir = layers.text("data_dir", path)?.unwrap_or_default();
+        let data_dir = layers.need("data_dir", path)?;
         Ok(Self {
             name: match layers.text("name", name)? {
                 Some(name) => name,
                 None => host_name()?,
             },
-            listen: layers.text("listen", socket_address)?.unwrap_or(([0, 0, 0, 0], 7400).into()),
+            listen: layers.need("listen", socket_address)?,
             advertise: layers.list("advertise", host_and_port)?,
             token: token(layers)?,
             zone: layers.text("zone", |text| text.parse().map_err(say))?,
             witness: layers.switch("witness"),
-            agent_check: layers.text("agent_check", agent_check)?.flatten(),
+            agent_check: layers.need("agent_check", agent_check)?,
             api_socket: api_socket(layers, &data_dir)?,
             bootstrap: layers.list("bootstrap", host_and_port)?,
             data_dir,

@@ -283,6 +283,14 @@ fn a_missing_file_says_which() {
 }
 
 #[test]
+fn a_file_too_large_is_refused_and_not_cut() {
+    let padded = |bytes: usize| format!("{}\nwitness = true", "#".repeat(bytes));
+    assert!(load(&padded(1_000_000)).unwrap().witness);
+    let large = load(&padded(1024 * 1024)).unwrap_err().to_string();
+    assert!(large.ends_with("it has more than 1048576 bytes"), "{large}");
+}
+
+#[test]
 fn torn_toml_names_its_line() {
     assert!(error("name = \"a\"\nzone = \n").starts_with(":2: "));
     assert!(error("name = \"a\"\nname = \"b\"").starts_with(":2: "));
