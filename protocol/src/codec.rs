@@ -26,10 +26,12 @@ pub enum DecodeError {
         found: u8,
     },
     /// More bytes than a frame may have.
-    #[error("frame of {size} bytes; at most {DECODE_BYTES_MAX} are read")]
+    #[error("frame of {size} bytes; at most {limit} are read")]
     TooLarge {
         /// The size of the frame, in bytes.
         size: usize,
+        /// The most bytes that a frame of this kind may have.
+        limit: usize,
     },
     /// The bytes are no value of the type that was expected.
     #[error("malformed frame: {0}")]
@@ -39,10 +41,11 @@ pub enum DecodeError {
     Trailing(usize),
 }
 
-type Format = Configuration<bincode::config::LittleEndian, Varint, Limit<{ DECODE_BYTES_MAX }>>;
+type Format<const LIMIT: usize> =
+    Configuration<bincode::config::LittleEndian, Varint, Limit<LIMIT>>;
 
-fn format() -> Format {
-    bincode::config::standard().with_limit::<DECODE_BYTES_MAX>()
+fn format<const LIMIT: usize>() -> Format<LIMIT> {
+    bincode::config::standard().with_limit::<LIMIT>()
 }
 
 /// The frame of `value`: the version byte, then the value.
@@ -64,14 +67,24 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 /// # Errors
 /// See [`DecodeError`].
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    decode_with_limit::<T, DECODE_BYTES_MAX>(bytes)
+}
+
+/// As [`decode`], for frames of up to `LIMIT` bytes that were put together from verified pieces.
+///
+/// # Errors
+/// See [`DecodeError`].
+pub fn decode_with_limit<T: DeserializeOwned, const LIMIT: usize>(
+    bytes: &[u8],
+) -> Result<T, DecodeError> {
     let (&version, body) = bytes.split_first().ok_or(DecodeError::Empty)?;
     if version != VERSION {
         return Err(DecodeError::Version { found: version });
     }
-    if bytes.len() > DECODE_BYTES_MAX {
-        return Err(DecodeError::TooLarge { size: bytes.len() });
+    if bytes.len() > LIMIT {
+        return Err(DecodeError::TooLarge { size: bytes.len(), limit: LIMIT });
     }
-    let (value, used) = bincode::serde::decode_from_slice(body, format())
+    let (value, used) = bincode::serde::decode_from_slice(body, format::<LIMIT>())
         .map_err(|error| DecodeError::Malformed(error.to_string()))?;
     match body.len() - used {
         0 => Ok(value),

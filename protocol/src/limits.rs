@@ -13,6 +13,25 @@ pub const CONTROL_FRAME_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of the largest chunk: FastCDC's upper bound at the largest average used.
 pub const CHUNK_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Bytes of the largest manifest: about a million small files. It is put together in memory.
+pub const MANIFEST_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// Bytes of one piece of a manifest: FastCDC's upper bound at the smallest average used.
+pub const MANIFEST_PIECE_BYTES_MAX: usize = 256 * 1024;
+
+/// Pieces of the manifest in one header: the largest manifest in pieces of the average size, and
+/// half as many again. Keeps a header under a quarter of a control frame.
+pub const MANIFEST_PIECES_MAX: usize = 3072;
+
+/// Bytes of a path in a release. The store's own directory stands before it, and the kernel takes 4096.
+pub const PATH_BYTES_MAX: usize = 2048;
+
+/// Bytes of one component of a path: what Linux file systems take.
+pub const PATH_COMPONENT_BYTES_MAX: usize = 255;
+
+/// Bytes of `baton.toml`.
+pub const SERVICE_FILE_BYTES_MAX: usize = 256 * 1024;
+
 /// Bytes of one piece of a fleet snapshot on the wire.
 pub const SNAPSHOT_PIECE_BYTES: usize = 256 * 1024;
 

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::service_file::{ServiceFile, SpecError, fill, parse, variables};
+pub use super::template::TemplateError;
+
 /// The service definition that a release carries. Texts may hold `${name}`, which each node fills
 /// from the variables that its own config gives for the group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
