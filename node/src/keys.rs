@@ -63,14 +63,6 @@ pub enum KeyError {
     /// A key is there already, and would have been lost.
     #[error("{}: is there already, and a lost key cannot be made again: move it away first", .0.display())]
     Exists(PathBuf),
-    /// Others on this machine can read the key.
-    #[error("{}: others can read this key (mode {mode:o}): chmod 600 it", path.display())]
-    Exposed {
-        /// The key's file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
     /// The file holds no key.
     #[error("{}: holds no key: 64 hexadecimal digits are one; bring back its copy", .0.display())]
     NoKey(PathBuf),
@@ -106,20 +98,28 @@ pub enum MeshFault {
     },
 }
 
-/// The key in its file; `None` when there is no such file.
+/// The key in its file; `None` when there is no such file. Where others on this machine can read it,
+/// the log says so, and the node starts: an outage would not make the key secret again.
 ///
 /// # Errors
-/// The file cannot be read, is readable for others, or holds no key. Never replaced then: a
+/// The file cannot be read, or holds no key. Never replaced then: a
 /// damaged key is for a person to look at.
 pub fn load(data_dir: &Path, key: KeyFile) -> Result<Option<SecretKey>, KeyError> {
     let path = key.path(data_dir);
     let Some((text, mode)) = read(&path)? else { return Ok(None) };
-    if mode & 0o077 != 0 {
-        return Err(KeyError::Exposed { path, mode });
+    if let Some(warning) = exposure(&path, mode) {
+        tracing::warn!("{warning}");
     }
     let bytes = HEXLOWER_PERMISSIVE.decode(text.trim().as_bytes()).ok();
     let seed: Option<[u8; 32]> = bytes.and_then(|bytes| bytes.try_into().ok());
     seed.map(|seed| Some(SecretKey::from_seed(seed))).ok_or(KeyError::NoKey(path))
+}
+
+/// What to say of a key that is not for its owner alone.
+fn exposure(path: &Path, mode: u32) -> Option<String> {
+    let path = path.display();
+    let say = || format!("{path}: others can read this key (mode {mode:o}): chmod 600 {path}");
+    (mode & 0o077 != 0).then(say)
 }
 
 /// Makes a new key and its file.
@@ -351,8 +351,10 @@ mod tests {
         let path = KeyFile::Root.path(dir.path());
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
-        let error = load(dir.path(), KeyFile::Root).unwrap_err().to_string();
-        assert!(error.ends_with("root.key: others can read this key (mode 640): chmod 600 it"));
+        assert!(load(dir.path(), KeyFile::Root).unwrap().is_some(), "a warning, and no outage");
+        let said = "/d/root.key: others can read this key (mode 640): chmod 600 /d/root.key";
+        assert_eq!(exposure(Path::new("/d/root.key"), 0o640).unwrap(), said);
+        assert_eq!(exposure(Path::new("/d/root.key"), 0o600), None);
     }
 
     #[test]

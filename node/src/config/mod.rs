@@ -46,6 +46,8 @@ pub struct Config {
     pub agent_check: Option<SocketAddr>,
     /// The unix socket of the API.
     pub api_socket: PathBuf,
+    /// Where the shims of the services live, a directory each.
+    pub run_dir: PathBuf,
     /// `host:port` of nodes to ask first.
     pub bootstrap: Vec<String>,
     /// What this node says about the groups that it is in.
@@ -75,6 +77,7 @@ pub struct Overrides {
     pub witness: Option<bool>,
     pub agent_check: Option<String>,
     pub api_socket: Option<String>,
+    pub run_dir: Option<String>,
     pub bootstrap: Vec<String>,
 }
 
@@ -118,6 +121,7 @@ impl Config {
             witness: layers.switch("witness"),
             agent_check: layers.need("agent_check", agent_check)?,
             api_socket: api_socket(layers, &data_dir)?,
+            run_dir: layers.text("run_dir", path)?.unwrap_or_else(|| data_dir.join("run")),
             bootstrap: layers.list("bootstrap", host_and_port)?,
             data_dir,
             groups,
@@ -140,6 +144,7 @@ impl Overrides {
             ("witness", self.witness.map(Value::Switch)),
             ("agent_check", text(&self.agent_check)),
             ("api_socket", text(&self.api_socket)),
+            ("run_dir", text(&self.run_dir)),
             ("bootstrap", list(&self.bootstrap)),
         ];
         for (name, value) in flags {

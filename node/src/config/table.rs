@@ -139,6 +139,17 @@ pub(super) const KEYS: &[Key] = &[
         sample: "/run/baton.sock",
         doc: &["The unix socket of the API. Default: baton.sock in data_dir."],
     },
+    Key {
+        name: "run_dir",
+        shape: Shape::Text,
+        default: None,
+        sample: "/run/baton",
+        doc: &[
+            "Where the services' shims keep their sockets, records and output, a directory each.",
+            "A service that runs is found there again: do not change it under one. Default: run in",
+            "data_dir.",
+        ],
+    },
 ];
 
 pub(super) fn find(name: &str) -> Option<&'static Key> {

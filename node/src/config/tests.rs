@@ -58,6 +58,7 @@ fn nothing_at_all_gives_the_defaults() {
     let config = Config::load(None, NO_ENV, &Overrides::default()).unwrap();
     assert_eq!(config.data_dir, Path::new("/var/lib/baton"));
     assert_eq!(config.api_socket, Path::new("/var/lib/baton/baton.sock"));
+    assert_eq!(config.run_dir, Path::new("/var/lib/baton/run"));
     assert_eq!(config.listen.to_string(), "0.0.0.0:7400");
     assert_eq!(config.agent_check.unwrap().to_string(), "0.0.0.0:7401");
     assert!(config.advertise.is_empty() && config.bootstrap.is_empty() && !config.witness);
@@ -139,6 +140,7 @@ fn every_key_has_a_flag() {
         witness: Some(true),
         agent_check: text("agent_check"),
         api_socket: text("api_socket"),
+        run_dir: text("run_dir"),
         bootstrap: vec!["10.0.0.1:7400".into(), "10.0.0.2:7400".into()],
     };
     let by_flag = Config::load(None, NO_ENV, &overrides).unwrap();
