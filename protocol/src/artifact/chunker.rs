@@ -125,6 +125,11 @@ impl Params {
     }
 }
 
+/// As [`Params::next_len`].
+pub fn next_cut(params: &Params, buffer: &[u8]) -> usize {
+    params.next_len(buffer)
+}
+
 impl TryFrom<Raw> for Params {
     type Error = ParamsError;
 

@@ -69,8 +69,8 @@ pub fn plan(new: &Manifest, olds: &[(ReleaseId, &Manifest)]) -> Plan {
 
 /// Every chunk of a tree and its place, file by file.
 fn places(entries: &[Entry]) -> impl Iterator<Item = (Place, ChunkRef)> {
-    entries.iter().enumerate().flat_map(|(entry, Entry { node, .. })| {
-        node.chunks().iter().scan(0, move |end, chunk| {
+    entries.iter().enumerate().flat_map(|(entry, Entry { kind, .. })| {
+        kind.chunks().iter().scan(0, move |end, chunk| {
             let offset = *end;
             *end += u64::from(chunk.len);
             Some((Place { entry, offset }, *chunk))
@@ -100,7 +100,7 @@ fn summed(chunks: Vec<PlannedChunk>) -> Plan {
 mod tests {
     use super::*;
     use crate::artifact::chunker::Params;
-    use crate::artifact::manifest::Node;
+    use crate::artifact::manifest::Kind;
     use proptest::prelude::*;
 
     /// Files of a few letters each: a letter is a chunk, longer for later letters.
@@ -113,7 +113,7 @@ mod tests {
             let chunks: Vec<_> = text.bytes().map(|b| ChunkRef::of(&bytes_of(b))).collect();
             let size = chunks.iter().map(|chunk| u64::from(chunk.len)).sum();
             let path = format!("f{i}").parse().unwrap();
-            Entry { path, node: Node::File { mode: 0o644, size, chunks } }
+            Entry { path, kind: Kind::File { mode: 0o644, size, chunks } }
         };
         Manifest::new(Params::SMALL, None, files.iter().enumerate().map(entry).collect()).unwrap()
     }

@@ -1,7 +1,7 @@
 //! Where symbolic links lead. A link is followed as the kernel would follow it, through the other
 //! links of the tree, because two links that look harmless can lead out together.
 
-use super::manifest::{Entry, ManifestError, Node, find};
+use super::manifest::{Entry, Kind, ManifestError, find};
 use crate::limits::PATH_BYTES_MAX;
 
 /// Links that are followed on the way from one path, as in the kernel (`MAXSYMLINKS`).
@@ -19,8 +19,8 @@ enum Fault {
 
 /// Refuses links that lead, or could lead, out of the tree of `entries`, which are sorted.
 pub(super) fn check(entries: &[Entry]) -> Result<(), ManifestError> {
-    for Entry { path, node } in entries {
-        let Node::Symlink { target } = node else { continue };
+    for Entry { path, kind } in entries {
+        let Kind::Symlink { target } = kind else { continue };
         let (path, target) = (path.clone(), target.clone());
         return match follow(entries, path.parent(), &target) {
             Ok(()) => continue,
@@ -47,8 +47,8 @@ fn follow(entries: &[Entry], from: Option<&str>, target: &str) -> Result<(), Fau
             name => at.push(name),
         }
         // What is not in the release is no link, so that `..` after it leads where it seems to.
-        let here = find(entries, &at.join("/")).map(|entry| &entry.node);
-        if let Some(Node::Symlink { target }) = here {
+        let here = find(entries, &at.join("/")).map(|entry| &entry.kind);
+        if let Some(Kind::Symlink { target }) = here {
             followed += 1;
             if followed > FOLLOWED_MAX {
                 return Err(Fault::Loop);

@@ -4,11 +4,13 @@
 //! A [`Manifest`] has been checked: whoever holds one may write its tree to a disk. What was decoded
 //! is [`Unverified`] until then.
 
+use core::ops::Range;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::chunker::Params;
+use super::dedup::{self, Place};
 use super::header::{ChunkRef, Header};
 use super::links;
 use super::path::{PathError, SafePath};
@@ -27,12 +29,12 @@ pub struct Entry<P = SafePath> {
     /// Where it is.
     pub path: P,
     /// What it is.
-    pub node: Node,
+    pub kind: Kind,
 }
 
 /// What stands at a path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Node {
+pub enum Kind {
     /// A directory. Every directory has an entry of its own, also one that is not empty.
     Dir {
         /// Permission bits.
@@ -54,7 +56,7 @@ pub enum Node {
     },
 }
 
-impl Node {
+impl Kind {
     /// The chunks of a file; none for anything else.
     pub fn chunks(&self) -> &[ChunkRef] {
         match self {
@@ -195,7 +197,7 @@ impl Unverified {
         let parsed = self
             .entries
             .into_iter()
-            .map(|entry| Ok(Entry { path: SafePath::try_from(entry.path)?, node: entry.node }));
+            .map(|entry| Ok(Entry { path: SafePath::try_from(entry.path)?, kind: entry.kind }));
         let entries = parsed.collect::<Result<_, PathError>>()?;
         Manifest::checked(self.params, self.service, entries)
     }
@@ -282,12 +284,41 @@ impl Manifest {
     /// Bytes of all files.
     pub fn size_bytes(&self) -> u64 {
         // Cannot overflow: it was counted with a check when the manifest was made.
-        self.entries.iter().map(|entry| size_of_file(&entry.node)).sum()
+        self.entries.iter().map(|entry| size_of_file(&entry.kind)).sum()
     }
 
     /// Number of files.
     pub fn files(&self) -> u64 {
-        self.entries.iter().filter(|entry| matches!(entry.node, Node::File { .. })).count() as u64
+        self.entries.iter().filter(|entry| matches!(entry.kind, Kind::File { .. })).count() as u64
+    }
+
+    /// The frame of the manifest, whatever its size: see [`to_frame`](Self::to_frame).
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(self)
+    }
+
+    /// The manifest in `frame`, checked.
+    ///
+    /// # Errors
+    /// See [`ManifestError`].
+    pub fn decode(frame: &[u8]) -> Result<Self, ManifestError> {
+        Unverified::decode(frame)?.verify()
+    }
+
+    /// The pieces in which the frame of a manifest travels, and where each is in it. They are cut by
+    /// content, so that a manifest that changes little travels little.
+    pub fn pieces(frame: &[u8]) -> Vec<(ChunkRef, Range<usize>)> {
+        let placed = Params::SMALL.cut(frame).scan(0, |end, piece| {
+            let start = *end;
+            *end += piece.len();
+            Some((ChunkRef::of(piece), start..*end))
+        });
+        placed.collect()
+    }
+
+    /// Every place where each of [`unique_chunks`](Self::unique_chunks) belongs, in their order.
+    pub fn places(&self) -> Vec<Vec<Place>> {
+        dedup::plan(self, &[]).chunks.into_iter().map(|planned| planned.places).collect()
     }
 
     /// The manifest as it travels: its frame, and the pieces of it that the header names.
@@ -295,9 +326,8 @@ impl Manifest {
     /// # Errors
     /// It is larger than any that is read.
     pub fn to_frame(&self) -> Result<(Vec<u8>, Vec<ChunkRef>), ManifestError> {
-        let frame = codec::encode(self);
-        // Cut by content, so that a manifest that changes little travels little.
-        let pieces: Vec<_> = Params::SMALL.cut(&frame).map(ChunkRef::of).collect();
+        let frame = self.encode();
+        let pieces: Vec<_> = Self::pieces(&frame).into_iter().map(|(piece, _)| piece).collect();
         if frame.len() > MANIFEST_BYTES_MAX || pieces.len() > MANIFEST_PIECES_MAX {
             return Err(ManifestError::TooLarge(frame.len() as u64));
         }
@@ -305,10 +335,10 @@ impl Manifest {
     }
 }
 
-fn size_of_file(node: &Node) -> u64 {
-    match node {
-        Node::File { size, .. } => *size,
-        Node::Dir { .. } | Node::Symlink { .. } => 0,
+fn size_of_file(kind: &Kind) -> u64 {
+    match kind {
+        Kind::File { size, .. } => *size,
+        Kind::Dir { .. } | Kind::Symlink { .. } => 0,
     }
 }
 
@@ -351,7 +381,7 @@ fn check_parents(entries: &[Entry]) -> Result<(), ManifestError> {
         if let Some(parent) = entry.path.parent().filter(|parent| !dirs.contains(parent)) {
             return Err(ManifestError::Parent(entry.path.clone(), parent.to_owned()));
         }
-        if matches!(entry.node, Node::Dir { .. }) {
+        if matches!(entry.kind, Kind::Dir { .. }) {
             dirs.insert(entry.path.as_str());
         }
     }
@@ -359,12 +389,12 @@ fn check_parents(entries: &[Entry]) -> Result<(), ManifestError> {
 }
 
 fn check_modes(entries: &[Entry]) -> Result<(), ManifestError> {
-    for Entry { path, node } in entries {
-        match *node {
-            Node::Dir { mode } | Node::File { mode, .. } if mode & !MODE_BITS != 0 => {
+    for Entry { path, kind } in entries {
+        match *kind {
+            Kind::Dir { mode } | Kind::File { mode, .. } if mode & !MODE_BITS != 0 => {
                 return Err(ManifestError::Mode { path: path.clone(), mode });
             }
-            Node::Dir { .. } | Node::File { .. } | Node::Symlink { .. } => {}
+            Kind::Dir { .. } | Kind::File { .. } | Kind::Symlink { .. } => {}
         }
     }
     Ok(())
@@ -372,13 +402,13 @@ fn check_modes(entries: &[Entry]) -> Result<(), ManifestError> {
 
 fn check_sizes(entries: &[Entry]) -> Result<(), ManifestError> {
     let mut total = 0u64;
-    for Entry { path, node } in entries {
+    for Entry { path, kind } in entries {
         let allowed = 1..=CHUNK_BYTES_MAX;
-        if let Some(bad) = node.chunks().iter().find(|c| !allowed.contains(&(c.len as usize))) {
+        if let Some(bad) = kind.chunks().iter().find(|c| !allowed.contains(&(c.len as usize))) {
             return Err(ManifestError::ChunkLen { path: path.clone(), len: bad.len });
         }
-        let size = size_of_file(node);
-        let chunks = node.chunks().iter().map(|chunk| u64::from(chunk.len)).sum();
+        let size = size_of_file(kind);
+        let chunks = kind.chunks().iter().map(|chunk| u64::from(chunk.len)).sum();
         if size != chunks {
             return Err(ManifestError::Size { path: path.clone(), size, chunks });
         }
@@ -390,8 +420,8 @@ fn check_sizes(entries: &[Entry]) -> Result<(), ManifestError> {
 fn distinct_chunks(entries: &[Entry]) -> Result<Vec<ChunkRef>, ManifestError> {
     let mut lens = BTreeMap::new();
     let mut distinct = Vec::new();
-    for Entry { path, node } in entries {
-        for chunk in node.chunks() {
+    for Entry { path, kind } in entries {
+        for chunk in kind.chunks() {
             match lens.insert(chunk.hash, chunk.len) {
                 None => distinct.push(*chunk),
                 Some(len) if len == chunk.len => {}

@@ -7,16 +7,16 @@ use crate::id::Sequence;
 use crate::time::UnixTime;
 
 fn dir(path: &str) -> Entry<String> {
-    Entry { path: path.into(), node: Node::Dir { mode: 0o755 } }
+    Entry { path: path.into(), kind: Kind::Dir { mode: 0o755 } }
 }
 
 fn file(path: &str, bytes: &[u8]) -> Entry<String> {
     let chunks: Vec<_> = Params::SMALL.cut(bytes).map(ChunkRef::of).collect();
-    Entry { path: path.into(), node: Node::File { mode: 0o644, size: bytes.len() as u64, chunks } }
+    Entry { path: path.into(), kind: Kind::File { mode: 0o644, size: bytes.len() as u64, chunks } }
 }
 
 fn link(path: &str, target: &str) -> Entry<String> {
-    Entry { path: path.into(), node: Node::Symlink { target: target.into() } }
+    Entry { path: path.into(), kind: Kind::Symlink { target: target.into() } }
 }
 
 fn verify(entries: Vec<Entry<String>>) -> Result<Manifest, ManifestError> {
@@ -48,7 +48,7 @@ fn sample() -> Manifest {
         dir("bin"),
         Entry {
             path: "bin/web".into(),
-            node: Node::File { mode: 0o755, size: 3, chunks: vec![ChunkRef::of(b"elf")] },
+            kind: Kind::File { mode: 0o755, size: 3, chunks: vec![ChunkRef::of(b"elf")] },
         },
         dir("empty"),
         file("empty-file", b""),
@@ -149,14 +149,14 @@ fn a_parent_must_be_a_directory_of_the_tree() {
 
 #[test]
 fn set_user_id_is_refused() {
-    let entry = Entry { path: "su".into(), node: Node::Dir { mode: 0o4755 } };
+    let entry = Entry { path: "su".into(), kind: Kind::Dir { mode: 0o4755 } };
     assert!(matches!(verify(vec![entry]), Err(ManifestError::Mode { mode: 0o4755, .. })));
 }
 
 #[test]
 fn sizes_must_add_up() {
     let with = |size, chunks| {
-        verify(vec![Entry { path: "f".into(), node: Node::File { mode: 0o644, size, chunks } }])
+        verify(vec![Entry { path: "f".into(), kind: Kind::File { mode: 0o644, size, chunks } }])
     };
     let chunk = ChunkRef::of(b"abc");
     assert!(with(6, vec![chunk, chunk]).is_ok());
@@ -216,4 +216,32 @@ fn a_chunk_is_listed_once_where_it_first_occurs() {
     let manifest = verify(vec![file("a", b"1"), file("b", b"2"), file("c", b"1")]).unwrap();
     assert_eq!(manifest.unique_chunks(), [ChunkRef::of(b"1"), ChunkRef::of(b"2")]);
     assert_eq!(manifest.chunk_indexes().get(&ChunkRef::of(b"2").hash), Some(&1));
+}
+
+#[test]
+fn pieces_and_places_cover_the_whole() {
+    let manifest = verify(vec![file("a", b"1"), file("b", b"2"), file("c", b"1")]).unwrap();
+    let place = |entry| Place { entry, offset: 0 };
+    assert_eq!(manifest.places(), [vec![place(0), place(2)], vec![place(1)]]);
+    let frame = manifest.encode();
+    assert_eq!(Manifest::decode(&frame).as_ref(), Ok(&manifest));
+    let noise: Vec<u8> = (0..400_000u32).map(|i| (i.wrapping_mul(i) >> 7) as u8).collect();
+    let mut end = 0;
+    for (piece, range) in Manifest::pieces(&noise) {
+        assert_eq!(range.start, end);
+        assert!(piece.matches(&noise[range.clone()]) && range.len() <= 256 * 1024);
+        end = range.end;
+    }
+    assert_eq!(end, noise.len());
+}
+
+proptest::proptest! {
+    #[test]
+    fn damaged_manifests_are_read_or_refused(at: usize, byte: u8, cut: usize) {
+        let mut frame = sample().encode();
+        let at = at % frame.len();
+        frame[at] = byte;
+        let _ = Manifest::decode(&frame);
+        let _ = Manifest::decode(&frame[..cut % frame.len()]);
+    }
 }
