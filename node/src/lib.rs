@@ -3,5 +3,6 @@
 pub mod config;
 pub mod driver;
 pub mod keys;
+pub mod net;
 pub mod runtime;
 pub mod store;

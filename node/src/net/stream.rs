@@ -1,0 +1,231 @@
+//! Frames on one stream, and the queues before it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use baton_protocol::id::{NodeId, ReleaseId};
+use baton_protocol::limits::{CHUNK_BYTES_MAX, CONTROL_FRAME_BYTES_MAX};
+use futures::io::{ReadHalf, WriteHalf};
+use futures::{AsyncReadExt as _, AsyncWriteExt as _};
+use libp2p::swarm::Stream;
+use tokio::sync::{mpsc, watch};
+
+use super::{BulkEvent, BulkFrame, NetEvent};
+
+/// Control frames that may wait for one peer: some seconds of a busy mesh.
+const CONTROL_QUEUE_MAX: usize = 4096;
+
+/// Chunks that may wait for one peer: more than the swarm has under way to it.
+const BULK_QUEUE_MAX: usize = 64;
+
+/// Frames that a peer may send before it has proved itself: its proof, and little else.
+const UNPROVEN_FRAMES_MAX: u32 = 8;
+
+/// How long a peer may take to prove itself.
+const PROVEN_WITHIN: Duration = Duration::from_secs(10);
+
+/// Bytes of a bulk frame before the chunk: release, part, index.
+const BULK_HEADER_BYTES: usize = 32 + 1 + 4;
+
+/// The way out to one peer.
+pub(crate) struct Outlet {
+    control: mpsc::Sender<Vec<u8>>,
+    bulk: mpsc::Sender<(u64, BulkFrame)>,
+    cancelled: Arc<Mutex<BTreeSet<u64>>>,
+    admitted: watch::Sender<bool>,
+}
+
+/// The other ends of an [`Outlet`].
+pub(super) struct Inlet {
+    control: mpsc::Receiver<Vec<u8>>,
+    bulk: mpsc::Receiver<(u64, BulkFrame)>,
+    cancelled: Arc<Mutex<BTreeSet<u64>>>,
+    admitted: watch::Receiver<bool>,
+}
+
+impl Outlet {
+    pub(super) fn new() -> (Self, Inlet) {
+        let (control, control_out) = mpsc::channel(CONTROL_QUEUE_MAX);
+        let (bulk, bulk_out) = mpsc::channel(BULK_QUEUE_MAX);
+        let (admitted, is_admitted) = watch::channel(false);
+        let cancelled = Arc::<Mutex<BTreeSet<u64>>>::default();
+        let inlet = Inlet {
+            control: control_out,
+            bulk: bulk_out,
+            cancelled: Arc::clone(&cancelled),
+            admitted: is_admitted,
+        };
+        (Self { control, bulk, cancelled, admitted }, inlet)
+    }
+
+    /// False if the queue is full.
+    pub(crate) fn send_control(&self, bytes: Vec<u8>) -> bool {
+        !matches!(self.control.try_send(bytes), Err(mpsc::error::TrySendError::Full(_)))
+    }
+
+    pub(crate) fn send_bulk(&self, ticket: u64, frame: BulkFrame) -> bool {
+        self.bulk.try_send((ticket, frame)).is_ok()
+    }
+
+    pub(crate) fn cancel_bulk(&self, ticket: u64) {
+        let mut cancelled = self.cancelled.lock().unwrap_or_else(PoisonError::into_inner);
+        cancelled.insert(ticket);
+        while cancelled.len() > 4 * BULK_QUEUE_MAX {
+            cancelled.pop_first();
+        }
+    }
+
+    pub(crate) fn admit(&self) {
+        self.admitted.send_replace(true);
+    }
+}
+
+/// Runs both streams of a pair until one of them ends; says why.
+pub(super) async fn run(
+    node: NodeId,
+    control: Stream,
+    bulk: Stream,
+    inlet: Inlet,
+    events: mpsc::Sender<NetEvent>,
+    chunks: mpsc::Sender<BulkEvent>,
+) -> String {
+    let (control_in, control_out) = control.split();
+    let (bulk_in, bulk_out) = bulk.split();
+    let Inlet { control, bulk, cancelled, admitted } = inlet;
+    // A task for each way of each stream: libp2p's multiplexer wants to be read while it is written.
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(read_control(node, control_in, events.clone(), admitted.clone()));
+    tasks.spawn(write_control(control_out, control));
+    tasks.spawn(read_bulk(node, bulk_in, chunks, admitted));
+    tasks.spawn(write_bulk(node, bulk_out, bulk, cancelled, events));
+    let ended = tasks.join_next().await;
+    tasks.abort_all();
+    match ended {
+        Some(Ok(Err(error))) => error.to_string(),
+        _ => "closed".to_owned(),
+    }
+}
+
+fn too_large(size: usize) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {size} bytes, over the limit"))
+}
+
+async fn read_frame(stream: &mut ReadHalf<Stream>, limit: usize) -> io::Result<Vec<u8>> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).await?;
+    let length = u32::from_le_bytes(length) as usize;
+    if length > limit {
+        return Err(too_large(length));
+    }
+    let mut frame = vec![0; length];
+    stream.read_exact(&mut frame).await?;
+    Ok(frame)
+}
+
+async fn proven(admitted: &mut watch::Receiver<bool>) -> io::Result<()> {
+    let waited = tokio::time::timeout(PROVEN_WITHIN, admitted.wait_for(|it| *it)).await;
+    let late = || io::Error::new(io::ErrorKind::PermissionDenied, "it has not proved itself in time");
+    waited.map_err(|_| late())?.map(|_| ()).map_err(|_| late())
+}
+
+async fn read_control(
+    from: NodeId,
+    mut stream: ReadHalf<Stream>,
+    events: mpsc::Sender<NetEvent>,
+    mut admitted: watch::Receiver<bool>,
+) -> io::Result<()> {
+    for _ in 0..UNPROVEN_FRAMES_MAX {
+        let read = read_frame(&mut stream, CONTROL_FRAME_BYTES_MAX);
+        let bytes = if *admitted.borrow() {
+            read.await?
+        } else {
+            tokio::time::timeout(PROVEN_WITHIN, read).await??
+        };
+        let _ = events.send(NetEvent::Control { from, bytes }).await;
+    }
+    proven(&mut admitted).await?;
+    loop {
+        let bytes = read_frame(&mut stream, CONTROL_FRAME_BYTES_MAX).await?;
+        let _ = events.send(NetEvent::Control { from, bytes }).await;
+    }
+}
+
+async fn write_control(
+    mut stream: WriteHalf<Stream>,
+    mut queue: mpsc::Receiver<Vec<u8>>,
+) -> io::Result<()> {
+    let mut buffer = Vec::new();
+    while let Some(frame) = queue.recv().await {
+        buffer.clear();
+        append(&mut buffer, &frame);
+        // Whatever else waits goes in the same write.
+        while buffer.len() < CONTROL_FRAME_BYTES_MAX {
+            let Ok(frame) = queue.try_recv() else { break };
+            append(&mut buffer, &frame);
+        }
+        stream.write_all(&buffer).await?;
+        stream.flush().await?;
+    }
+    Ok(())
+}
+
+fn append(buffer: &mut Vec<u8>, frame: &[u8]) {
+    let length = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+    buffer.extend_from_slice(&length.to_le_bytes());
+    buffer.extend_from_slice(frame);
+}
+
+async fn read_bulk(
+    from: NodeId,
+    mut stream: ReadHalf<Stream>,
+    chunks: mpsc::Sender<BulkEvent>,
+    mut admitted: watch::Receiver<bool>,
+) -> io::Result<()> {
+    proven(&mut admitted).await?;
+    loop {
+        let mut frame = read_frame(&mut stream, CHUNK_BYTES_MAX + BULK_HEADER_BYTES).await?;
+        let bytes = frame.split_off(BULK_HEADER_BYTES.min(frame.len()));
+        let frame = parse(&frame, bytes).ok_or_else(|| too_large(0))?;
+        let _ = chunks.send(BulkEvent { from, frame }).await;
+    }
+}
+
+fn parse(header: &[u8], bytes: Vec<u8>) -> Option<BulkFrame> {
+    let (release, rest) = header.split_first_chunk::<32>()?;
+    let (part, rest) = rest.split_first()?;
+    let (index, _) = rest.split_first_chunk::<4>()?;
+    let release = ReleaseId(*release);
+    Some(BulkFrame { release, manifest: *part == 0, index: u32::from_le_bytes(*index), bytes })
+}
+
+fn header(frame: &BulkFrame) -> Vec<u8> {
+    let length = BULK_HEADER_BYTES + frame.bytes.len();
+    let mut header = u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes().to_vec();
+    header.extend_from_slice(&frame.release.0);
+    header.push(u8::from(!frame.manifest));
+    header.extend_from_slice(&frame.index.to_le_bytes());
+    header
+}
+
+async fn write_bulk(
+    to: NodeId,
+    mut stream: WriteHalf<Stream>,
+    mut queue: mpsc::Receiver<(u64, BulkFrame)>,
+    cancelled: Arc<Mutex<BTreeSet<u64>>>,
+    events: mpsc::Sender<NetEvent>,
+) -> io::Result<()> {
+    while let Some((ticket, frame)) = queue.recv().await {
+        let dropped = cancelled.lock().unwrap_or_else(PoisonError::into_inner).remove(&ticket);
+        if dropped {
+            let _ = events.send(NetEvent::BulkDropped { to, ticket }).await;
+            continue;
+        }
+        stream.write_all(&header(&frame)).await?;
+        stream.write_all(&frame.bytes).await?;
+        stream.flush().await?;
+        let _ = events.send(NetEvent::BulkSent { to, ticket }).await;
+    }
+    Ok(())
+}
