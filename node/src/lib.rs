@@ -5,4 +5,3 @@ pub mod driver;
 pub mod keys;
 pub mod net;
 pub mod runtime;
-pub mod store;
