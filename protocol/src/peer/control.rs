@@ -200,8 +200,10 @@ impl Peer {
         let allotted = fleet.members().get(&me).and_then(|member| member.voter);
         let seated = fleet.voters().all().find(|(_, node)| *node == me).map(|(id, _)| id);
         let Some(id) = seated.or(allotted) else {
-            if self.voter.as_ref().is_some_and(|voter| voter.membership().node(voter.id()).is_none())
-            {
+            // A voter's id is the place in the log where it was allotted: a fleet that is not there
+            // yet knows nothing of it.
+            let told = |voter: &Voter| self.fleet().applied().0 >= voter.id().0;
+            if self.voter.as_ref().is_some_and(told) {
                 self.retire(now);
             }
             return;
