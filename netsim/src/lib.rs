@@ -1,1 +1,22 @@
-//! x
+//! The same protocol code as in the daemon, under a virtual clock, network, disk and services.
+//!
+//! One seed decides everything that happens in a run: the same seed gives the same trace, byte for
+//! byte. After every event the properties of the design are checked (see `invariants`).
+//!
+//! * `world`: the queue of events and virtual time; `link`: the network; `disk`: what a crash leaves
+//! * `service` and `store`: models of a node's runtime and of its releases
+//! * `scenario`: what a run does to its nodes; `trace`: the hash over all that happened
+
+mod disk;
+mod event;
+mod invariants;
+mod link;
+mod mesh;
+mod rig;
+mod scenario;
+mod service;
+mod store;
+mod trace;
+mod world;
+
+pub use scenario::{Failure, Options, Summary, run};

@@ -1,0 +1,42 @@
+//! Safety 2: nobody takes its service down while others, that are not proven available, use the cap
+//! up. By ground truth: what has been out of service for longer than evidence may be old counts.
+
+use core::time::Duration;
+use std::collections::BTreeSet;
+
+use baton_protocol::fleet::permit::PermitKind;
+use baton_protocol::time::Instant;
+
+use super::Judge;
+use crate::event::Host;
+use crate::mesh::group;
+use crate::rig::Rig;
+
+/// Evidence may be 3 s old at `Begin` and its echo 5 s, and the step is recorded on disk first.
+const KNOWN_AFTER: Duration = Duration::from_secs(10);
+
+pub(super) fn check(
+    judge: &Judge,
+    now: Instant,
+    hosts: &[Rig],
+    host: Host,
+) -> Result<(), String> {
+    let Some(rig) = hosts.get(host).filter(|rig| rig.service.serves()) else { return Ok(()) };
+    let Some(permit) = judge.newest.permit_of(rig.config.node) else { return Ok(()) };
+    let once = judge.begun.get(&permit.id).is_some_and(|begun| begun.len() == 1);
+    if permit.kind == PermitKind::Repair || !once {
+        return Ok(()); // it was out of action before
+    }
+    let Some(group) = judge.newest.groups().get(&group()) else { return Ok(()) };
+    let long_down = |other: &Host| {
+        let known = judge.down_since.get(other).is_some_and(|at| now.since(*at) > KNOWN_AFTER);
+        known && hosts.get(*other).is_some_and(|rig| group.counts(rig.config.node))
+    };
+    let mut out: BTreeSet<Host> = (0..hosts.len()).filter(long_down).collect();
+    out.insert(host);
+    let limit = judge.limit_of_late(now, KNOWN_AFTER);
+    if out.len() <= limit as usize {
+        return Ok(());
+    }
+    Err(format!("safety 2 (admission): host {host} goes down while {out:?} are, and {limit} may be"))
+}

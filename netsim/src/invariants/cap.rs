@@ -1,0 +1,66 @@
+//! Safety 1: D(S) never grows beyond the present k(S); and by ground truth, what the agents have
+//! taken down is in D.
+
+use std::collections::BTreeSet;
+
+use baton_protocol::fleet::Fleet;
+use baton_protocol::id::PermitId;
+
+use crate::event::Host;
+use crate::mesh::group;
+use crate::rig::Rig;
+
+/// |D| of the group.
+pub(super) fn open(fleet: &Fleet) -> usize {
+    fleet.permits().values().filter(|permit| permit.group == group()).count()
+}
+
+/// k of the group.
+pub(super) fn limit(fleet: &Fleet) -> u32 {
+    let limit = fleet.groups().get(&group()).and_then(|it| fleet.limit(it).ok());
+    limit.unwrap_or_default()
+}
+
+/// D has not grown beyond k since it was `before`.
+pub(super) fn grown(fleet: &Fleet, before: usize, host: Host) -> Result<(), String> {
+    let (open, limit) = (open(fleet), limit(fleet));
+    if open <= limit as usize || open <= before {
+        return Ok(());
+    }
+    Err(format!(
+        "safety 1 (cap): {open} permits are open and {limit} may be, at entry {} (host {host})",
+        fleet.applied()
+    ))
+}
+
+/// The services that agents have taken down, whatever anybody believes.
+pub(super) fn taken(fleet: &Fleet, hosts: &[Rig]) -> Vec<Host> {
+    let Some(group) = fleet.groups().get(&group()) else { return Vec::new() };
+    let taken = (0..).zip(hosts).filter(|(_, rig)| {
+        rig.service.taken && !rig.lost && group.counts(rig.config.node)
+    });
+    taken.map(|(host, _)| host).collect()
+}
+
+/// Each service that was taken down has an open permit, and so they are no more than D.
+pub(super) fn ground_truth(
+    fleet: &Fleet,
+    hosts: &[Rig],
+    overridden: &BTreeSet<PermitId>,
+) -> Result<(), String> {
+    let taken = taken(fleet, hosts);
+    for host in &taken {
+        let Some(rig) = hosts.get(*host) else { continue };
+        if fleet.permit_of(rig.config.node).is_none() && overridden.is_empty() {
+            return Err(format!(
+                "safety 1 (ground truth): the service of host {host} was taken down by its agent, \
+                 and no permit is open for it"
+            ));
+        }
+    }
+    let most = open(fleet).max(limit(fleet) as usize);
+    if taken.len() > most {
+        return Err(format!("safety 1 (ground truth): {taken:?} are taken down, {most} may be"));
+    }
+    Ok(())
+}

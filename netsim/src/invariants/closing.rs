@@ -1,0 +1,34 @@
+//! Safety 4: a permit closes by its holder's proof, by its holder's "never began", or by a named
+//! person's override. Never by time.
+
+use baton_protocol::fleet::command::Command;
+use baton_protocol::fleet::permit::Permit;
+use baton_protocol::id::PermitId;
+
+use super::{Judge, proposal};
+use crate::rig::Rig;
+
+/// The permit that a frame asks to close.
+pub(super) fn proposed(frame: &[u8]) -> Option<PermitId> {
+    match proposal(frame)? {
+        Command::Close { permit, .. } => Some(permit),
+        _ => None,
+    }
+}
+
+/// `permit` is closed.
+pub(super) fn check(judge: &Judge, hosts: &[Rig], permit: &Permit) -> Result<(), String> {
+    if judge.overridden.contains(&permit.id) {
+        return Ok(());
+    }
+    // What a leader asks of itself is no frame.
+    let asked = judge.closings.contains(&permit.id) || judge.leaders.contains(&permit.node);
+    if !asked {
+        return Err(format!("safety 4 (closing): permit {} is closed, and its holder never asked for it", permit.id));
+    }
+    let holder = hosts.iter().find(|rig| rig.config.node == permit.node);
+    if holder.is_some_and(|rig| rig.service.taken && !rig.lost) {
+        return Err(format!("safety 4 (closing): permit {} is closed while its service is down", permit.id));
+    }
+    Ok(())
+}

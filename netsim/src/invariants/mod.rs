@@ -1,0 +1,195 @@
+//! The properties of the design's section 2, checked after every event. One file each.
+//!
+//! The checker sees more than any node does: every node's replica of the log, every frame, and what
+//! each service really does.
+
+mod admission;
+mod agreement;
+mod cap;
+mod closing;
+mod steps;
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use baton_protocol::agent::unit::ServiceAction;
+use baton_protocol::fleet::Fleet;
+use baton_protocol::fleet::command::Command;
+use baton_protocol::fleet::permit::{Permit, PermitPhase};
+use baton_protocol::id::{Incarnation, LogIndex, NodeId, Nonce, PermitId};
+use baton_protocol::peer::Operation;
+use baton_protocol::time::Instant;
+
+use crate::event::Host;
+use crate::mesh::group;
+use crate::rig::Rig;
+use crate::trace::Trace;
+
+/// One `Begin` that some replica has committed.
+type Begun = (NodeId, Incarnation, Nonce);
+
+/// Judges a run.
+#[derive(Default)]
+pub(crate) struct Judge {
+    broken: Option<String>,
+    /// How far each host was when it was last looked at, and how many permits it had open then.
+    seen: BTreeMap<Host, (u64, LogIndex, usize)>,
+    states: BTreeMap<LogIndex, [u8; 32]>,
+    /// The most advanced state that any host has applied.
+    newest: Fleet,
+    begun: BTreeMap<PermitId, BTreeSet<Begun>>,
+    closings: BTreeSet<PermitId>,
+    overridden: BTreeSet<PermitId>,
+    leaders: BTreeSet<NodeId>,
+    limits: Vec<(Instant, u32)>,
+    down_since: BTreeMap<Host, Instant>,
+    /// Permits that were ever open: how many restarts a run took.
+    pub(crate) granted: u64,
+}
+
+impl Judge {
+    /// The first property that did not hold.
+    pub(crate) fn broken(&self) -> Option<&str> {
+        self.broken.as_deref()
+    }
+
+    pub(crate) fn fail(&mut self, reason: &str) {
+        if self.broken.is_none() {
+            self.broken = Some(reason.to_owned());
+        }
+    }
+
+    fn check(&mut self, result: Result<(), String>) {
+        if let Err(reason) = result {
+            self.fail(&reason);
+        }
+    }
+
+    pub(crate) fn newest(&self) -> &Fleet {
+        &self.newest
+    }
+
+    /// A frame was sent.
+    pub(crate) fn sent(&mut self, frame: &[u8]) {
+        if let Some(permit) = closing::proposed(frame) {
+            self.closings.insert(permit);
+        }
+    }
+
+    /// A person asks for something.
+    pub(crate) fn asked(&mut self, operation: &Operation) {
+        if let Operation::Override { permit, .. } = operation {
+            self.overridden.insert(*permit);
+        }
+    }
+
+    /// A host has taken an input.
+    pub(crate) fn look(&mut self, now: Instant, hosts: &[Rig], host: Host, trace: &mut Trace) {
+        self.note_downs(now, hosts, host);
+        let Some(rig) = hosts.get(host) else { return };
+        let Some(peer) = &rig.peer else { return };
+        if peer.leads() {
+            self.leaders.insert(rig.config.node);
+        }
+        let fleet = peer.fleet();
+        let before = self.seen.get(&host).copied().filter(|(life, ..)| *life == rig.life);
+        if before.is_some_and(|(_, applied, _)| applied == fleet.applied()) {
+            return;
+        }
+        let open = fleet.permits().len();
+        self.seen.insert(host, (rig.life, fleet.applied(), open));
+        let hash = agreement::hash(fleet);
+        trace.bytes(now, 7, &hash);
+        let agreed = agreement::check(&mut self.states, host, fleet.applied(), hash);
+        self.check(agreed);
+        self.collect_begun(fleet);
+        let result = cap::grown(fleet, before.map_or(usize::MAX, |(.., open)| open), host);
+        self.check(result);
+        if fleet.applied() > self.newest.applied() {
+            self.advance(now, hosts, fleet);
+        }
+    }
+
+    fn advance(&mut self, now: Instant, hosts: &[Rig], fleet: &Fleet) {
+        let before = core::mem::replace(&mut self.newest, fleet.clone());
+        let gone: Vec<&Permit> = before
+            .permits()
+            .values()
+            .filter(|permit| !self.newest.permits().contains_key(&permit.id))
+            .collect();
+        let fresh = self.newest.permits().keys().filter(|id| !before.permits().contains_key(id));
+        self.granted += fresh.count() as u64;
+        let mut results = vec![cap::grown(&self.newest, cap::open(&before), usize::MAX)];
+        for permit in gone {
+            results.push(closing::check(self, hosts, permit));
+        }
+        results.push(cap::ground_truth(&self.newest, hosts, &self.overridden));
+        for result in results {
+            self.check(result);
+        }
+        let limit = cap::limit(&self.newest);
+        if self.limits.last().is_none_or(|(_, last)| *last != limit) {
+            self.limits.push((now, limit));
+        }
+    }
+
+    fn collect_begun(&mut self, fleet: &Fleet) {
+        for permit in fleet.permits().values() {
+            if let PermitPhase::Begun { incarnation, nonce } = permit.phase {
+                let begun = (permit.node, incarnation, nonce);
+                self.begun.entry(permit.id).or_default().insert(begun);
+            }
+        }
+    }
+
+    fn note_downs(&mut self, now: Instant, hosts: &[Rig], host: Host) {
+        let Some(rig) = hosts.get(host) else { return };
+        if rig.service.serves() {
+            self.down_since.remove(&host);
+        } else {
+            self.down_since.entry(host).or_insert(now);
+        }
+    }
+
+    /// A host's agent is about to do this to its service.
+    pub(crate) fn acts(&mut self, now: Instant, hosts: &[Rig], host: Host, action: &ServiceAction) {
+        let Some(rig) = hosts.get(host) else { return };
+        let counts = self.newest.groups().get(&group()).is_some_and(|it| it.counts(rig.config.node));
+        if !counts || !rig.service.is_disruptive(action) {
+            return;
+        }
+        let results = [
+            steps::check(self, rig, now, host, action),
+            admission::check(self, now, hosts, host),
+        ];
+        for result in results {
+            self.check(result);
+        }
+    }
+
+    /// The most that may be down, over the last while.
+    fn limit_of_late(&self, now: Instant, window: Duration) -> u32 {
+        let mut most = 0;
+        for (at, limit) in self.limits.iter().rev() {
+            most = most.max(*limit);
+            if now.since(*at) > window {
+                break;
+            }
+        }
+        most
+    }
+}
+
+/// What a node asks the leader for, where the frame is that.
+fn proposal(frame: &[u8]) -> Option<Command> {
+    use baton_protocol::wire::Message;
+    // The version byte, then the variant: most frames are something else, and cost nothing here.
+    const PROPOSE: u8 = 7;
+    if frame.get(1) != Some(&PROPOSE) {
+        return None;
+    }
+    match baton_protocol::codec::decode::<Message>(frame) {
+        Ok(Message::Propose(_, command)) => Some(command),
+        _ => None,
+    }
+}

@@ -1,0 +1,145 @@
+//! What a mesh is made of before it runs: keys, tokens, node configurations and releases.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use baton_protocol::agent::library::Contents;
+use baton_protocol::artifact::header::{ChunkRef, Header, SignedHeader};
+use baton_protocol::artifact::service::{Drain, Probe, Readiness, Run, ServiceSpec};
+use baton_protocol::codec;
+use baton_protocol::id::{ChunkHash, GroupName, KeyId, MeshId, MeshName, NodeId, Sequence};
+use baton_protocol::membership::Address;
+use baton_protocol::peer::Config;
+use baton_protocol::rng::Rng;
+use baton_protocol::time::UnixTime;
+use baton_protocol::trust::certificate::Role;
+use baton_protocol::trust::key::{Purpose, SecretKey};
+use baton_protocol::trust::token::{JoinToken, founder};
+
+use crate::event::Host;
+use crate::store::{Made, Temper};
+
+/// The wall clock at the world's start.
+pub(crate) const EPOCH: u64 = 1_800_000_000;
+
+/// The keys of one mesh.
+pub(crate) struct Mesh {
+    root: SecretKey,
+    publisher: SecretKey,
+    token: JoinToken,
+}
+
+/// A name that is known to be one.
+#[allow(clippy::expect_used)]
+pub(crate) fn name<T: core::str::FromStr>(text: &str) -> T {
+    text.parse().ok().expect("Invariant: the simulator's own names are names")
+}
+
+fn secret(rng: &mut Rng) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    for part in bytes.chunks_mut(8) {
+        part.copy_from_slice(&rng.next_u64().to_le_bytes());
+    }
+    bytes
+}
+
+/// Where a host listens.
+pub(crate) fn address(host: Host) -> Address {
+    name(&format!("10.0.0.{}:7400", host + 1))
+}
+
+impl Mesh {
+    pub(crate) fn new(rng: &mut Rng) -> Self {
+        let root = SecretKey::from_seed(secret(rng));
+        let publisher = SecretKey::from_seed(secret(rng));
+        let expires = UnixTime(EPOCH + 3600);
+        let at = vec![address(0).as_str().to_owned(), address(1).as_str().to_owned()];
+        let token =
+            JoinToken::issue(&root, mesh_name(), secret(rng), expires, 100, Role::Member, at);
+        Self { root, publisher, token }
+    }
+
+    pub(crate) fn publisher(&self) -> KeyId {
+        KeyId(self.publisher.public())
+    }
+
+    /// How `host` is started: the first one founds, the others join with the token.
+    #[allow(clippy::expect_used)]
+    pub(crate) fn config(&self, host: Host, rng: &mut Rng) -> Config {
+        let node = NodeId(SecretKey::from_seed(secret(rng)).public());
+        let certificate = match host {
+            0 => founder(&self.root, secret(rng), node),
+            _ => self.token.certify(node, Role::Member).expect("Invariant: the token is whole"),
+        };
+        let bootstrap = self.token.addresses.iter().map(|it| name(it)).collect();
+        Config {
+            node,
+            mesh: MeshId(self.root.public()),
+            certificate,
+            name: name(&format!("web-{:02}", host + 1)),
+            zone: Some(name(["a", "b", "c"][host % 3])),
+            addresses: vec![address(host)],
+            bootstrap,
+            groups: vec![group()],
+            seed: rng.next_u64(),
+        }
+    }
+
+    /// A signed release of `count` chunks, of which `shared` are those of every other release.
+    pub(crate) fn release(&self, sequence: u64, temper: Temper, rng: &mut Rng) -> Made {
+        let chunk = |text: String, len| ChunkRef {
+            hash: ChunkHash(*blake3::hash(text.as_bytes()).as_bytes()),
+            len,
+        };
+        let manifest = vec![chunk(format!("manifest {sequence}"), 4096)];
+        let shared = (0..8).map(|at| chunk(format!("shared {at}"), 65_536));
+        let own = 8 + rng.below(24);
+        let own = (0..own).map(|at| chunk(format!("chunk {sequence}.{at}"), 65_536));
+        let chunks: Vec<_> = shared.chain(own).collect();
+        let header = Header {
+            service: name("web"),
+            version: name(&format!("v{sequence}")),
+            sequence: Sequence(sequence),
+            expires: None,
+            manifest: manifest.clone(),
+            size_bytes: chunks.iter().map(|chunk| u64::from(chunk.len)).sum(),
+            files: 3,
+        };
+        let bytes = codec::encode(&header);
+        let signature = self.publisher.sign(Purpose::Release, &bytes);
+        let signed = SignedHeader { bytes, signatures: vec![(self.publisher(), signature)] };
+        let contents = Contents { chunks: chunks.into(), service: Some(spec()) };
+        Made { signed, manifest: manifest.into(), contents, temper }
+    }
+}
+
+pub(crate) fn mesh_name() -> MeshName {
+    name("sim")
+}
+
+/// The one group.
+pub(crate) fn group() -> GroupName {
+    name("web")
+}
+
+fn spec() -> ServiceSpec {
+    ServiceSpec {
+        run: Run {
+            command: vec!["./web".to_owned()],
+            env: BTreeMap::new(),
+            stop_signal: 15,
+            stop_timeout: Duration::from_secs(10),
+        },
+        ready: Readiness {
+            probe: Probe::Tcp("127.0.0.1:80".to_owned()),
+            interval: Duration::from_millis(500),
+            timeout: Duration::from_secs(1),
+            deadline: Duration::from_secs(20),
+        },
+        drain: Drain {
+            listen: Some("127.0.0.1:80".to_owned()),
+            timeout: Duration::from_secs(30),
+            balancer_delay: Duration::from_secs(1),
+        },
+    }
+}

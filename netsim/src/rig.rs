@@ -1,0 +1,66 @@
+//! One host: a daemon that may be dead, and what outlives it.
+
+use std::collections::BTreeMap;
+
+use baton_protocol::id::RequestId;
+use baton_protocol::peer::{Config, Operation, Peer};
+use baton_protocol::swarm::ObjectId;
+use baton_protocol::time::Instant;
+
+use crate::disk::Disk;
+use crate::event::Host;
+use crate::service::Service;
+use crate::store::Store;
+
+/// One host.
+pub(crate) struct Rig {
+    pub(crate) config: Config,
+    pub(crate) peer: Option<Peer>,
+    /// Counts the daemon's lives.
+    pub(crate) life: u64,
+    pub(crate) founded: bool,
+    pub(crate) lost: bool,
+    pub(crate) disk: Disk,
+    pub(crate) store: Store,
+    pub(crate) service: Service,
+    /// What this host's steady clock shows at the world's start, in microseconds.
+    pub(crate) offset: u64,
+    pub(crate) wake_at: Option<Instant>,
+    pub(crate) synced_until: Instant,
+    pub(crate) sent_until: Instant,
+    pub(crate) uploads: BTreeMap<(Host, ObjectId, u32), u64>,
+    pub(crate) requests: BTreeMap<RequestId, (Operation, u32)>,
+    pub(crate) requested: u64,
+}
+
+impl Rig {
+    pub(crate) fn new(config: Config, offset: u64) -> Self {
+        Self {
+            config,
+            peer: None,
+            life: 0,
+            founded: false,
+            lost: false,
+            disk: Disk::default(),
+            store: Store::default(),
+            service: Service::new(),
+            offset,
+            wake_at: None,
+            synced_until: Instant::ZERO,
+            sent_until: Instant::ZERO,
+            uploads: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            requested: 0,
+        }
+    }
+
+    /// What this host's own clock shows at a moment of the world.
+    pub(crate) fn local(&self, now: Instant) -> Instant {
+        Instant::from_micros(now.as_micros() + self.offset)
+    }
+
+    /// The moment of the world at which this host's own clock shows `local`.
+    pub(crate) fn global(&self, local: Instant) -> Instant {
+        Instant::from_micros(local.as_micros().saturating_sub(self.offset))
+    }
+}

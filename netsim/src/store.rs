@@ -1,0 +1,178 @@
+//! A model of a node's store: which chunks of which release are on its disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use baton_protocol::agent::library::{Contents, StoreCommand, StoreEvent};
+use baton_protocol::artifact::header::{ChunkRef, SignedHeader};
+use baton_protocol::id::{ChunkHash, ReleaseId};
+use baton_protocol::rng::Rng;
+use baton_protocol::swarm::{Bitmap, ObjectId, Part};
+
+/// A release as its publisher made it.
+#[derive(Clone, Debug)]
+pub(crate) struct Made {
+    pub(crate) signed: SignedHeader,
+    pub(crate) manifest: Arc<[ChunkRef]>,
+    pub(crate) contents: Contents,
+    /// How its service behaves.
+    pub(crate) temper: Temper,
+}
+
+/// How the service of a release behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Temper {
+    /// It gets ready and stays.
+    Good,
+    /// It runs and never gets ready.
+    NeverReady,
+    /// It ends soon after its start.
+    Dies,
+}
+
+/// All releases that there are.
+pub(crate) type Catalog = BTreeMap<ReleaseId, Made>;
+
+impl Made {
+    pub(crate) fn chunks(&self, part: Part) -> &Arc<[ChunkRef]> {
+        match part {
+            Part::Manifest => &self.manifest,
+            Part::Content => &self.contents.chunks,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    manifest: BTreeSet<u32>,
+    content: BTreeSet<u32>,
+    sealed: bool,
+    origin: bool,
+}
+
+/// What of the releases one host has.
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    kept: BTreeMap<ReleaseId, Kept>,
+}
+
+impl Store {
+    /// Puts a whole release there, as a person's `seed` does.
+    pub(crate) fn seed(&mut self, made: &Made) -> StoreEvent {
+        let count = |chunks: &[ChunkRef]| (0..chunks.len() as u32).collect();
+        let kept = Kept {
+            manifest: count(&made.manifest),
+            content: count(&made.contents.chunks),
+            sealed: true,
+            origin: true,
+        };
+        self.kept.insert(made.signed.id(), kept);
+        present(made, true)
+    }
+
+    /// What a starting daemon is told.
+    pub(crate) fn found(&self, catalog: &Catalog) -> Vec<StoreEvent> {
+        let sealed = self.kept.iter().filter(|(_, kept)| kept.sealed);
+        sealed.filter_map(|(id, kept)| Some(present(catalog.get(id)?, kept.origin))).collect()
+    }
+
+    /// A crash: of what was not sealed, some chunks are lost.
+    pub(crate) fn crash(&mut self, rng: &mut Rng) {
+        for kept in self.kept.values_mut().filter(|kept| !kept.sealed) {
+            kept.content.retain(|_| rng.chance(1, 2));
+            kept.manifest.retain(|_| rng.chance(1, 2));
+        }
+    }
+
+    /// Whether the chunk is here.
+    pub(crate) fn has(&self, object: ObjectId, index: u32) -> bool {
+        self.kept.get(&object.release).is_some_and(|kept| match object.part {
+            Part::Manifest => kept.manifest.contains(&index),
+            Part::Content => kept.content.contains(&index),
+        })
+    }
+
+    /// Whether the release is whole, verified and synced.
+    pub(crate) fn is_sealed(&self, release: ReleaseId) -> bool {
+        self.kept.get(&release).is_some_and(|kept| kept.sealed)
+    }
+
+    /// A verified chunk is written, if there is room made for it.
+    pub(crate) fn put(&mut self, object: ObjectId, index: u32) -> bool {
+        let Some(kept) = self.kept.get_mut(&object.release) else { return false };
+        match object.part {
+            Part::Manifest => kept.manifest.insert(index),
+            Part::Content => kept.content.insert(index),
+        };
+        true
+    }
+
+    /// Carries a command out; the answer is for later.
+    pub(crate) fn command(&mut self, catalog: &Catalog, command: StoreCommand) -> Option<StoreEvent> {
+        match command {
+            StoreCommand::Begin { header } => {
+                self.kept.entry(header.id()).or_default().manifest.clear();
+                None
+            }
+            StoreCommand::Retain { keep } => {
+                self.kept.retain(|id, _| keep.contains(id));
+                None
+            }
+            StoreCommand::Open { release } => Some(self.open(catalog, release)),
+            StoreCommand::Prepare { release } => Some(self.prepare(catalog, release)),
+            StoreCommand::Seal { release } => Some(self.seal(catalog, release)),
+        }
+    }
+
+    fn open(&self, catalog: &Catalog, release: ReleaseId) -> StoreEvent {
+        let made = catalog.get(&release);
+        let whole = made.zip(self.kept.get(&release));
+        let whole = whole.filter(|(made, kept)| kept.manifest.len() == made.manifest.len());
+        match whole {
+            Some((made, _)) => StoreEvent::Opened { release, contents: made.contents.clone() },
+            None => failed(release, "the manifest is not whole"),
+        }
+    }
+
+    fn prepare(&mut self, catalog: &Catalog, release: ReleaseId) -> StoreEvent {
+        let Some(made) = catalog.get(&release) else { return failed(release, "unknown") };
+        let known = self.hashes(catalog);
+        let Some(kept) = self.kept.get_mut(&release) else {
+            return failed(release, "no room was made");
+        };
+        let mut have = Bitmap::empty(made.contents.chunks.len() as u32);
+        for (index, chunk) in (0..).zip(made.contents.chunks.iter()) {
+            if kept.content.contains(&index) || known.contains(&chunk.hash) {
+                kept.content.insert(index);
+                have.insert(index);
+            }
+        }
+        StoreEvent::Prepared { release, have }
+    }
+
+    /// Chunks of sealed releases, which need not travel again.
+    fn hashes(&self, catalog: &Catalog) -> BTreeSet<ChunkHash> {
+        let sealed = self.kept.iter().filter(|(_, kept)| kept.sealed);
+        let made = sealed.filter_map(|(id, _)| catalog.get(id));
+        made.flat_map(|made| made.contents.chunks.iter().map(|chunk| chunk.hash)).collect()
+    }
+
+    fn seal(&mut self, catalog: &Catalog, release: ReleaseId) -> StoreEvent {
+        let chunks = catalog.get(&release).map(|made| made.contents.chunks.len());
+        match self.kept.get_mut(&release).filter(|kept| Some(kept.content.len()) == chunks) {
+            Some(kept) => {
+                kept.sealed = true;
+                StoreEvent::Sealed { release }
+            }
+            None => failed(release, "chunks are missing"),
+        }
+    }
+}
+
+fn present(made: &Made, origin: bool) -> StoreEvent {
+    StoreEvent::Present { header: made.signed.clone(), contents: made.contents.clone(), origin }
+}
+
+fn failed(release: ReleaseId, reason: &str) -> StoreEvent {
+    StoreEvent::Failed { release, reason: reason.to_owned() }
+}
