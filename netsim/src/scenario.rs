@@ -123,9 +123,7 @@ pub fn run(seed: u64, options: Options) -> Result<Summary, Failure> {
     }
     mutant::set(None);
     match world.judge.broken() {
-        Some(reason) => {
-            Err(Failure { seed, reason: reason.to_owned(), tail: world.trace.tail() })
-        }
+        Some(reason) => Err(Failure { seed, reason: reason.to_owned(), tail: world.trace.tail() }),
         None => Ok(director.summary(&world)),
     }
 }

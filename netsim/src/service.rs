@@ -87,7 +87,8 @@ impl Service {
             }
             ServiceAction::Stop => match self.process {
                 Process::None => Follow::Gone,
-                Process::Starting(release) | Process::Ending(release)
+                Process::Starting(release)
+                | Process::Ending(release)
                 | Process::Running { release, .. } => {
                     self.process = Process::Ending(release);
                     Follow::Later(Step::Ended)
@@ -155,7 +156,8 @@ impl Service {
     pub(crate) fn found(&self) -> ServiceEvent {
         let running = match self.process {
             Process::None => None,
-            Process::Starting(release) | Process::Ending(release)
+            Process::Starting(release)
+            | Process::Ending(release)
             | Process::Running { release, .. } => Some(release),
         };
         ServiceEvent::Found { running }

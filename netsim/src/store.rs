@@ -108,7 +108,11 @@ impl Store {
     }
 
     /// Carries a command out; the answer is for later.
-    pub(crate) fn command(&mut self, catalog: &Catalog, command: StoreCommand) -> Option<StoreEvent> {
+    pub(crate) fn command(
+        &mut self,
+        catalog: &Catalog,
+        command: StoreCommand,
+    ) -> Option<StoreEvent> {
         match command {
             StoreCommand::Begin { header } => {
                 self.kept.entry(header.id()).or_default().manifest.clear();

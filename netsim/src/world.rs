@@ -395,9 +395,10 @@ impl World {
     fn upload(&mut self, from: Host, node: NodeId, object: ObjectId, index: u32) {
         let Some(to) = self.names.get(&node).copied() else { return };
         let conn = self.net.between(from, to);
-        let chunk = self.catalog.get(&object.release).and_then(|made| {
-            made.chunks(object.part).get(usize::try_from(index).ok()?)
-        });
+        let chunk = self
+            .catalog
+            .get(&object.release)
+            .and_then(|made| made.chunks(object.part).get(usize::try_from(index).ok()?));
         let chunk = chunk.filter(|_| self.hosts[from].store.has(object, index)).copied();
         self.uploads += 1;
         let upload = self.uploads;

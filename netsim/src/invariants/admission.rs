@@ -15,12 +15,7 @@ use crate::rig::Rig;
 /// Evidence may be 3 s old at `Begin` and its echo 5 s, and the step is recorded on disk first.
 const KNOWN_AFTER: Duration = Duration::from_secs(10);
 
-pub(super) fn check(
-    judge: &Judge,
-    now: Instant,
-    hosts: &[Rig],
-    host: Host,
-) -> Result<(), String> {
+pub(super) fn check(judge: &Judge, now: Instant, hosts: &[Rig], host: Host) -> Result<(), String> {
     let Some(rig) = hosts.get(host).filter(|rig| rig.service.serves()) else { return Ok(()) };
     let Some(permit) = judge.newest.permit_of(rig.config.node) else { return Ok(()) };
     let once = judge.begun.get(&permit.id).is_some_and(|begun| begun.len() == 1);
@@ -38,5 +33,7 @@ pub(super) fn check(
     if out.len() <= limit as usize {
         return Ok(());
     }
-    Err(format!("safety 2 (admission): host {host} goes down while {out:?} are, and {limit} may be"))
+    Err(format!(
+        "safety 2 (admission): host {host} goes down while {out:?} are, and {limit} may be"
+    ))
 }

@@ -24,5 +24,7 @@ pub(super) fn check(
     if first == hash {
         return Ok(());
     }
-    Err(format!("agreement: host {host} has another state at entry {applied} than the first one there"))
+    Err(format!(
+        "agreement: host {host} has another state at entry {applied} than the first one there"
+    ))
 }

@@ -36,9 +36,9 @@ pub(super) fn grown(fleet: &Fleet, before: usize, host: Host) -> Result<(), Stri
 /// The services that agents have taken down, whatever anybody believes.
 pub(super) fn taken(fleet: &Fleet, hosts: &[Rig]) -> Vec<Host> {
     let Some(group) = fleet.groups().get(&group()) else { return Vec::new() };
-    let taken = (0..).zip(hosts).filter(|(_, rig)| {
-        rig.service.taken && !rig.lost && group.counts(rig.config.node)
-    });
+    let taken = (0..)
+        .zip(hosts)
+        .filter(|(_, rig)| rig.service.taken && !rig.lost && group.counts(rig.config.node));
     taken.map(|(host, _)| host).collect()
 }
 

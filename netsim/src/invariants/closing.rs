@@ -24,11 +24,17 @@ pub(super) fn check(judge: &Judge, hosts: &[Rig], permit: &Permit) -> Result<(),
     // What a leader asks of itself is no frame.
     let asked = judge.closings.contains(&permit.id) || judge.leaders.contains(&permit.node);
     if !asked {
-        return Err(format!("safety 4 (closing): permit {} is closed, and its holder never asked for it", permit.id));
+        return Err(format!(
+            "safety 4 (closing): permit {} is closed, and its holder never asked for it",
+            permit.id
+        ));
     }
     let holder = hosts.iter().find(|rig| rig.config.node == permit.node);
     if holder.is_some_and(|rig| rig.service.taken && !rig.lost) {
-        return Err(format!("safety 4 (closing): permit {} is closed while its service is down", permit.id));
+        return Err(format!(
+            "safety 4 (closing): permit {} is closed while its service is down",
+            permit.id
+        ));
     }
     Ok(())
 }

@@ -154,14 +154,13 @@ impl Judge {
     /// A host's agent is about to do this to its service.
     pub(crate) fn acts(&mut self, now: Instant, hosts: &[Rig], host: Host, action: &ServiceAction) {
         let Some(rig) = hosts.get(host) else { return };
-        let counts = self.newest.groups().get(&group()).is_some_and(|it| it.counts(rig.config.node));
+        let counts =
+            self.newest.groups().get(&group()).is_some_and(|it| it.counts(rig.config.node));
         if !counts || !rig.service.is_disruptive(action) {
             return;
         }
-        let results = [
-            steps::check(self, rig, now, host, action),
-            admission::check(self, now, hosts, host),
-        ];
+        let results =
+            [steps::check(self, rig, now, host, action), admission::check(self, now, hosts, host)];
         for result in results {
             self.check(result);
         }

@@ -19,13 +19,14 @@ pub(super) fn check(
     let Some(peer) = &rig.peer else { return Ok(()) };
     let life = peer.agent().report(rig.local(now)).incarnation;
     let node = rig.config.node;
-    let open = |id: &PermitId| {
-        judge.newest.permits().contains_key(id) || judge.overridden.contains(id)
-    };
+    let open =
+        |id: &PermitId| judge.newest.permits().contains_key(id) || judge.overridden.contains(id);
     let mut begun = judge.begun.iter().filter(|(id, _)| open(id));
     let allowed = begun.any(|(_, all)| all.iter().any(|it| it.0 == node && it.1 == life));
     if allowed {
         return Ok(());
     }
-    Err(format!("safety 3 (two steps): host {host} does {action:?} and no Begin of this life is committed"))
+    Err(format!(
+        "safety 3 (two steps): host {host} does {action:?} and no Begin of this life is committed"
+    ))
 }
