@@ -18,6 +18,7 @@ use super::service::ServiceSpec;
 use crate::codec::{self, DecodeError};
 use crate::id::ChunkHash;
 use crate::limits::{CHUNK_BYTES_MAX, MANIFEST_BYTES_MAX, MANIFEST_PIECES_MAX};
+use crate::swarm::CHUNKS_MAX;
 
 /// The bits of a mode that a release has. The bits for set-user-id, set-group-id and sticky are not
 /// among them: a release gives nobody rights that its service does not have.
@@ -133,6 +134,9 @@ pub enum ManifestError {
         /// The sum of its chunks.
         chunks: u64,
     },
+    /// More distinct chunks than one object may have.
+    #[error("the files have {0} distinct chunks: at most {CHUNKS_MAX} are allowed in one release")]
+    TooManyChunks(usize),
     /// All files together have more bytes than can be counted.
     #[error("the files have more bytes than can be counted")]
     SizeOverflow,
@@ -246,6 +250,9 @@ impl Manifest {
         check_sizes(&entries)?;
         links::check(&entries)?;
         let unique_chunks = distinct_chunks(&entries)?;
+        if unique_chunks.len() > CHUNKS_MAX as usize {
+            return Err(ManifestError::TooManyChunks(unique_chunks.len()));
+        }
         Ok(Self { params, service, entries, unique_chunks })
     }
 

@@ -1,0 +1,108 @@
+//! Removing releases. A directory is renamed into the trash before it is emptied, so that half a
+//! release is never taken for a whole one.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use baton_protocol::id::ReleaseId;
+
+use super::error::At;
+use super::layout::Layout;
+use super::{Store, StoreError, disk, entries};
+
+impl Store {
+    /// Removes the staged releases that are not in `keep`, and returns them. What a group's link
+    /// points at is kept in any case.
+    ///
+    /// # Errors
+    /// A directory cannot be moved or removed; those before it are gone.
+    pub fn retain(&self, keep: &BTreeSet<ReleaseId>) -> Result<Vec<ReleaseId>, StoreError> {
+        let pinned = self.pinned()?;
+        let staged: Vec<_> = self.state().staged.keys().copied().collect();
+        let kept = |id: &ReleaseId| keep.contains(id) || pinned.contains(id);
+        let going: Vec<_> = staged.into_iter().filter(|id| !kept(id)).collect();
+        for &release in &going {
+            let dir = self.release_dir(release)?;
+            let mut state = self.state();
+            state.staged.remove(&release);
+            state.loaded.retain(|(id, _)| *id != release);
+            drop(state);
+            self.files.close(release);
+            self.discard(&dir)?;
+        }
+        Ok(going)
+    }
+
+    /// Forgets a release that is not whole, and removes what is there of it. Nothing happens where
+    /// there is none.
+    ///
+    /// # Errors
+    /// Its directory cannot be moved or removed.
+    pub fn remove_partial(&self, release: ReleaseId) -> Result<(), StoreError> {
+        self.state().partial.remove(&release);
+        self.files.close(release);
+        let dir = self.layout.partial(release);
+        if dir.exists() { self.discard(&dir) } else { Ok(()) }
+    }
+
+    /// The releases that are not whole, those of earlier runs included.
+    ///
+    /// # Errors
+    /// The directory cannot be listed.
+    pub fn partials(&self) -> Result<Vec<ReleaseId>, StoreError> {
+        let paths = entries(&self.layout.staging())?;
+        let id = |path: &Path| path.file_name()?.to_str()?.parse().ok();
+        Ok(paths.iter().filter_map(|path| id(path)).collect())
+    }
+
+    /// Moves a directory out of sight, durably, and then removes it.
+    pub(super) fn discard(&self, dir: &Path) -> Result<(), StoreError> {
+        let trash = self.layout.trash().join(self.next_number().to_string());
+        fs::rename(dir, &trash).at("move to the trash", dir)?;
+        dir.parent().map_or(Ok(()), disk::sync_dir)?;
+        remove_tree(&trash)
+    }
+
+    /// Removes what an earlier run had no time to remove, and releases that it was making.
+    pub(super) fn empty_trash(&self) -> Result<(), StoreError> {
+        for path in entries(&self.layout.trash())? {
+            remove_tree(&path)?;
+        }
+        for path in entries(&self.layout.staging())? {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+            if name.is_some_and(|name| name.starts_with("pack-")) {
+                remove_tree(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn pinned(&self) -> Result<BTreeSet<ReleaseId>, StoreError> {
+        let links = entries(&self.layout.currents())?;
+        let target = |link: &Path| Layout::release_of_link(&fs::read_link(link).ok()?);
+        Ok(links.iter().filter_map(|link| target(link)).collect())
+    }
+}
+
+/// Removes a tree also where its directories have modes that forbid that.
+fn remove_tree(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            unlock(path)?;
+            fs::remove_dir_all(path).at("remove", path)
+        }
+        removed => removed.at("remove", path),
+    }
+}
+
+fn unlock(path: &Path) -> Result<(), StoreError> {
+    let mut dirs = vec![path.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        disk::set_mode(&dir, 0o700)?;
+        let is_dir = |path: &std::path::PathBuf| path.symlink_metadata().is_ok_and(|m| m.is_dir());
+        dirs.extend(entries(&dir)?.into_iter().filter(is_dir));
+    }
+    Ok(())
+}
