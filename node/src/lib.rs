@@ -1,7 +1,9 @@
 //! The daemon: sockets, disk, processes and the local API around the machines of `baton-protocol`.
 
+pub mod api;
 pub mod config;
 pub mod driver;
 pub mod keys;
 pub mod net;
 pub mod runtime;
+pub mod store;
