@@ -163,8 +163,12 @@ impl Unit {
             rng,
             outputs: VecDeque::new(),
         };
-        // Said before anything else, as a balancer keeps the last word of an agent that was gone.
-        unit.tell_balancer(if unit.journal.begun.is_some() { Balance::Drain } else { Balance::Up });
+        // A balancer keeps the last word of an agent that was gone. Where that may have been a drain,
+        // nothing is said until it is seen what runs: the permit may be closed by now, and a service
+        // that serves is not taken out by a guess.
+        if unit.journal.begun.is_none() {
+            unit.tell_balancer(Balance::Up);
+        }
         unit
     }
 
