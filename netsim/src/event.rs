@@ -25,6 +25,8 @@ pub(crate) enum Event {
     Deliver { conn: ConnId, from: Host },
     /// A connection breaks, as both ends see it.
     Cut { conn: ConnId },
+    /// A connection is given up, if it is held back still.
+    KeepAlive { conn: ConnId },
     /// The oldest batch of a host is synced.
     Synced { host: Host, life: u64 },
     /// A batch is said to be synced, which it is not: a deliberate mistake.

@@ -127,6 +127,8 @@ impl World {
             Event::Dialled { host, life, address } => self.dialled(host, life, address),
             Event::Deliver { conn, from } => self.deliver(conn, from),
             Event::Cut { conn } => self.cut(conn),
+            Event::KeepAlive { conn } if self.net.is_held(conn) => self.cut(conn),
+            Event::KeepAlive { .. } => {}
             Event::Synced { host, life } => self.synced(host, life),
             Event::Store { host, life, event } => self.tell(host, life, Input::Store(event)),
             Event::Uploaded { conn, from, to, upload, object, index } => {
@@ -376,7 +378,7 @@ impl World {
         for conn in self.net.block(ways) {
             // Keep-alive notices in the end, unless the partition is over before.
             let delay = Duration::from_secs(3) + self.within(Duration::from_secs(12));
-            self.after(delay, Event::Cut { conn });
+            self.after(delay, Event::KeepAlive { conn });
         }
     }
 
