@@ -53,6 +53,10 @@ pub(crate) enum Event {
     Lose { host: Host },
     /// The leader of this moment crashes.
     CrashLeader,
+    /// A node crashes that has taken its service out of action, or may.
+    CrashHolder,
+    /// Many hosts lose their power at once.
+    PowerCut { hosts: Vec<Host> },
     /// A service ends by itself.
     ServiceDies { host: Host },
     /// Frames from some hosts to others are held back.

@@ -20,3 +20,9 @@ mod trace;
 mod world;
 
 pub use scenario::{Failure, Options, Summary, run};
+
+use baton_protocol::mutant::Mutant;
+
+/// The deliberate mistakes that must be caught.
+pub const MUTANTS: [Mutant; 4] =
+    [Mutant::PermitExpires, Mutant::SkippedSync, Mutant::BeginWithoutEcho, Mutant::CapIgnored];

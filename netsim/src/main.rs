@@ -1,7 +1,7 @@
 //! Runs seeds of the simulator.
 
 use anyhow::bail;
-use baton_netsim::{Failure, Options, run};
+use baton_netsim::{Failure, MUTANTS, Options, run};
 use clap::{Parser, Subcommand};
 
 /// One mesh under a virtual clock; one seed decides everything.
@@ -31,6 +31,12 @@ enum Command {
         #[arg(long)]
         keep_going: bool,
     },
+    /// Make each deliberate mistake, and count the seeds until it is caught.
+    Mutants {
+        /// How many seeds at most.
+        #[arg(long, default_value_t = 100)]
+        seeds: u64,
+    },
     /// Run one seed and print what happens.
     Replay {
         /// Which.
@@ -46,6 +52,7 @@ fn main() -> anyhow::Result<()> {
     let options = Options { hosts: args.hosts, faults: !args.calm, ..Options::default() };
     match args.command {
         Command::Explore { seeds, from, keep_going } => explore(options, from, seeds, keep_going),
+        Command::Mutants { seeds } => mutants(options, seeds),
         Command::Replay { seed, quiet } => {
             let summary = run(seed, Options { loud: !quiet, ..options });
             match summary {
@@ -77,6 +84,26 @@ fn explore(options: Options, from: u64, seeds: u64, keep_going: bool) -> anyhow:
     }
     if failed > 0 {
         bail!("{failed} of {seeds} seeds broke a property");
+    }
+    Ok(())
+}
+
+fn mutants(options: Options, seeds: u64) -> anyhow::Result<()> {
+    let mut missed = 0_u64;
+    for mutant in MUTANTS {
+        let options = Options { mutant: Some(mutant), ..options };
+        match (1..=seeds).find_map(|seed| run(seed, options).err()) {
+            Some(failure) => {
+                println!("{mutant:?}: caught by seed {}: {}", failure.seed, failure.reason);
+            }
+            None => {
+                missed += 1;
+                println!("{mutant:?}: NOT caught by {seeds} seeds");
+            }
+        }
+    }
+    if missed > 0 {
+        bail!("{missed} mistakes were not caught");
     }
     Ok(())
 }

@@ -279,7 +279,18 @@ impl Director {
             let at = world.within(span);
             let for_how_long = Duration::from_millis(200) + world.within(Duration::from_secs(20));
             let host = self.anybody(world);
-            match world.rng.below(10) {
+            match world.rng.below(14) {
+                10..=11 => {
+                    self.fault(world, at, Event::CrashHolder);
+                    self.fault(world, at + Duration::from_secs(15), Event::Heal);
+                }
+                12 => {
+                    let mut hosts: Vec<Host> = (0..self.options.hosts).collect();
+                    world.rng.shuffle(&mut hosts);
+                    hosts.truncate(1 + world.rng.below(self.options.hosts as u64) as usize);
+                    self.fault(world, at, Event::PowerCut { hosts });
+                    self.fault(world, at + Duration::from_secs(15), Event::Heal);
+                }
                 0..=3 => {
                     self.fault(world, at, Event::Crash { host });
                     self.fault(world, at + for_how_long, Event::Restart { host });

@@ -149,6 +149,8 @@ impl World {
             Event::Restart { host } => self.start(host),
             Event::Lose { host } => self.lose(host),
             Event::CrashLeader => self.crash_leader(),
+            Event::CrashHolder => self.crash_holder(),
+            Event::PowerCut { hosts } => self.power_cut(&hosts),
             Event::ServiceDies { host } => {
                 let process = self.hosts[host].service.number;
                 self.note(&format!("FAULT the service of {host} dies"));
@@ -288,9 +290,32 @@ impl World {
 
     fn crash_leader(&mut self) {
         if let Some(host) = self.leader() {
-            let down = self.within(Duration::from_secs(15));
-            self.crash(host);
-            self.after(down, Event::Restart { host });
+            self.crash_for_a_while(host);
+        }
+    }
+
+    fn crash_for_a_while(&mut self, host: Host) {
+        let down = self.within(Duration::from_secs(15));
+        self.crash(host);
+        self.after(down, Event::Restart { host });
+    }
+
+    fn crash_holder(&mut self) {
+        let holders = self.judge.newest().permits().values().map(|permit| permit.node);
+        let holders: Vec<_> = holders.filter_map(|node| self.names.get(&node).copied()).collect();
+        if let Some(host) = self.rng.pick(&holders).copied() {
+            self.crash_for_a_while(host);
+        }
+    }
+
+    /// The daemons go all at once, and the services with their machines.
+    fn power_cut(&mut self, hosts: &[Host]) {
+        for host in hosts {
+            self.crash_for_a_while(*host);
+            if self.rng.chance(1, 3) {
+                let process = self.hosts[*host].service.number;
+                self.service_step(*host, process, Step::Dies);
+            }
         }
     }
 

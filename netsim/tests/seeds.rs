@@ -1,0 +1,73 @@
+//! What runs on every change: some seeds with faults, the deliberate mistakes, and that a seed does
+//! the same in another process.
+
+use std::process::Command;
+
+use baton_netsim::{MUTANTS, Options, run};
+use baton_protocol::mutant::Mutant;
+
+/// Seeds with faults that must hold. A debug build is some ten times slower.
+const SEEDS: u64 = if cfg!(debug_assertions) { 4 } else { 40 };
+
+fn hold(seeds: impl Iterator<Item = u64>) {
+    for seed in seeds {
+        if let Err(failure) = run(seed, Options::default()) {
+            panic!("{}\nreplay: netsim replay {seed}\n{}", failure.reason, failure.tail.join("\n"));
+        }
+    }
+}
+
+#[test]
+fn every_property_holds_under_faults_even_seeds() {
+    hold((1..=SEEDS).filter(|seed| seed % 2 == 0));
+}
+
+#[test]
+fn every_property_holds_under_faults_odd_seeds() {
+    hold((1..=SEEDS).filter(|seed| seed % 2 == 1));
+}
+
+/// 20 nodes at 10 % take ten rounds: a permit that is free is granted at once, and no node restarts
+/// twice.
+#[test]
+fn a_calm_rollout_takes_the_restarts_that_it_must() {
+    let options = Options { faults: false, ..Options::default() };
+    let summary = run(1, options).unwrap();
+    assert_eq!(summary.permits, 20);
+    assert_eq!(summary.end, "Done");
+    // Ten rounds of a drain, a start of up to 4 s and 10 s of min_healthy.
+    assert!(summary.rollouts[1].as_secs() <= 10 * 18, "{:?}", summary.rollouts);
+}
+
+/// How many seeds each mistake may take until it is caught.
+fn seeds_to_catch(mutant: Mutant) -> u64 {
+    match mutant {
+        Mutant::BeginWithoutEcho | Mutant::CapIgnored => 2,
+        Mutant::PermitExpires | Mutant::SkippedSync => 20,
+    }
+}
+
+#[test]
+fn every_deliberate_mistake_is_caught() {
+    for mutant in MUTANTS {
+        let seeds = seeds_to_catch(mutant);
+        if cfg!(debug_assertions) && seeds > 2 {
+            continue; // too slow without optimisation
+        }
+        let options = Options { mutant: Some(mutant), ..Options::default() };
+        let caught = (1..=seeds).any(|seed| run(seed, options).is_err());
+        assert!(caught, "{mutant:?} is not caught within {seeds} seeds");
+    }
+}
+
+#[test]
+fn a_seed_does_the_same_in_another_process() {
+    let here = run(7, Options::default()).unwrap().trace;
+    let there = Command::new(env!("CARGO_BIN_EXE_netsim"))
+        .args(["replay", "7", "--quiet"])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(there.stdout).unwrap().trim(), here);
+    let other = run(8, Options::default()).unwrap().trace;
+    assert_ne!(other, here, "another seed is another run");
+}
