@@ -7,3 +7,5 @@ pub mod keys;
 pub mod net;
 pub mod runtime;
 pub mod store;
+
+pub use driver::run;
