@@ -1,2 +1,18 @@
-//! x
-fn main() {}
+//! `baton`: the one program. The daemon, and what people type.
+
+mod cli;
+mod client;
+mod commands;
+mod exit;
+mod output;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // The shim is this program too: small, without any of what follows.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == "shim") {
+        return baton_node::runtime::shim::main(arguments);
+    }
+    cli::run()
+}

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use baton_node::config::{Config, GroupConfig};
 use baton_node::driver::{self, NodeHandle, Seed};
-use baton_node::runtime::exec::ShimProgram;
 use baton_node::keys::{self, KeyFile, MeshFile};
+use baton_node::runtime::exec::ShimProgram;
 use baton_protocol::id::{MeshId, NodeId};
 use baton_protocol::time::UnixTime;
 use baton_protocol::trust;
@@ -95,9 +95,8 @@ async fn four_nodes_join_and_a_release_reaches_them_all() {
     }
     for node in &nodes {
         wait("four members and three voters", async || {
-            let seen = node.look(|peer, _| {
-                (peer.fleet().members().len(), peer.fleet().voters().voters.len())
-            });
+            let seen = node
+                .look(|peer, _| (peer.fleet().members().len(), peer.fleet().voters().voters.len()));
             (seen.await? == (4, 3)).then_some(())
         })
         .await;
@@ -131,7 +130,12 @@ listen = "127.0.0.1:${port}"
 timeout = "5s"
 "#;
 
-async fn seed(node: &NodeHandle, dir: &Path, version: &str, good: bool) -> baton_protocol::id::ReleaseId {
+async fn seed(
+    node: &NodeHandle,
+    dir: &Path,
+    version: &str,
+    good: bool,
+) -> baton_protocol::id::ReleaseId {
     let source = dir.join(format!("source-{version}"));
     std::fs::create_dir(&source).unwrap();
     std::fs::write(source.join("baton.toml"), SERVICE).unwrap();
@@ -148,7 +152,10 @@ async fn seed(node: &NodeHandle, dir: &Path, version: &str, good: bool) -> baton
 async fn a_rollout() {
     use baton_protocol::fleet::command::PolicyChange;
     use baton_protocol::peer::Operation;
-    let _ = tracing_subscriber::fmt().with_env_filter("warn,libp2p=off,raft=warn,baton_node=error").with_test_writer().try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter("warn,libp2p=off,raft=warn,baton_node=error")
+        .with_test_writer()
+        .try_init();
     let dir = tempfile::tempdir().unwrap();
     let port = free_port();
     let founder = config(dir.path(), "n1", port);
@@ -160,30 +167,67 @@ async fn a_rollout() {
         nodes.push(start(joiner).await);
     }
     wait("all in the group", async || {
-        let web = nodes[0].look(|peer, _| peer.fleet().groups().get(&"web".parse().unwrap()).map(|it| it.members.len()));
+        let web = nodes[0].look(|peer, _| {
+            peer.fleet().groups().get(&"web".parse().unwrap()).map(|it| it.members.len())
+        });
         (web.await?? == 4).then_some(())
-    }).await;
-    let change = PolicyChange { min_healthy: Some(Duration::from_secs(1)), ..PolicyChange::default() };
+    })
+    .await;
+    let change =
+        PolicyChange { min_healthy: Some(Duration::from_secs(1)), ..PolicyChange::default() };
     let op = Operation::SetGroup { group: "web".parse().unwrap(), change, person: "t".into() };
     nodes[0].operate(op).await.unwrap();
     for (version, good) in [("v1", true), ("v2", true), ("v3", false)] {
         let release = seed(&nodes[0], dir.path(), version, good).await;
-        let header = nodes[0].look(move |peer, _| peer.agent().library().headers().find(|(it, _)| it.id() == release).map(|(it, _)| it.clone())).await.unwrap().unwrap();
+        let header = nodes[0]
+            .look(move |peer, _| {
+                peer.agent()
+                    .library()
+                    .headers()
+                    .find(|(it, _)| it.id() == release)
+                    .map(|(it, _)| it.clone())
+            })
+            .await
+            .unwrap()
+            .unwrap();
         nodes[0].operate(Operation::Register { header }).await.unwrap();
-        let deploy = Operation::Deploy { group: "web".parse().unwrap(), release, back: false, person: "t".into() };
+        let deploy = Operation::Deploy {
+            group: "web".parse().unwrap(),
+            release,
+            back: false,
+            person: "t".into(),
+        };
         let answer = nodes[1].operate(deploy.clone()).await;
         eprintln!("{version}: {answer:?}");
         answer.unwrap();
         let began = Instant::now();
         let mut last = String::new();
         wait("the rollout ends", async || {
-            let phase = nodes[0].look(|peer, _| {
-                let group = peer.fleet().groups().get(&"web".parse().unwrap())?;
-                let rollout = group.rollouts.last()?;
-                Some((format!("{:?} {:?} {:?}", rollout.phase, group.members.values().map(|m| m.standing).collect::<Vec<_>>(), peer.fleet().permits().values().map(|p| (p.id, p.phase, &p.failure)).collect::<Vec<_>>()), rollout.phase.is_over()))
-            }).await??;
-            if phase.0 != last { eprintln!("{:?} {}", began.elapsed(), phase.0); last = phase.0; }
+            let phase = nodes[0]
+                .look(|peer, _| {
+                    let group = peer.fleet().groups().get(&"web".parse().unwrap())?;
+                    let rollout = group.rollouts.last()?;
+                    Some((
+                        format!(
+                            "{:?} {:?} {:?}",
+                            rollout.phase,
+                            group.members.values().map(|m| m.standing).collect::<Vec<_>>(),
+                            peer.fleet()
+                                .permits()
+                                .values()
+                                .map(|p| (p.id, p.phase, &p.failure))
+                                .collect::<Vec<_>>()
+                        ),
+                        rollout.phase.is_over(),
+                    ))
+                })
+                .await??;
+            if phase.0 != last {
+                eprintln!("{:?} {}", began.elapsed(), phase.0);
+                last = phase.0;
+            }
             phase.1.then_some(())
-        }).await;
+        })
+        .await;
     }
 }

@@ -58,8 +58,12 @@ async fn control_passes_while_bulk_stands_still() {
     b.net.handle.admit(a.id);
     let bytes = vec![7; 1 << 20];
     for ticket in 0..32 {
-        let frame =
-            BulkFrame { release: ReleaseId([3; 32]), manifest: false, index: 5, bytes: bytes.clone() };
+        let frame = BulkFrame {
+            release: ReleaseId([3; 32]),
+            manifest: false,
+            index: 5,
+            bytes: bytes.clone(),
+        };
         assert!(a.net.handle.send_bulk(b.id, ticket, frame));
     }
     // Nobody takes b's chunks yet, beyond its queue.

@@ -208,10 +208,8 @@ impl Replica {
         let first = LogIndex(self.fleet.applied().0 + 1 - entries.len() as u64);
         for (at, entries) in (0..).zip(entries.chunks(ENTRIES_PER_FRAME)) {
             let first = LogIndex(first.0 + at * ENTRIES_PER_FRAME as u64);
-            self.outputs.push_back(Output::Push(LogMessage::Entries {
-                first,
-                entries: entries.to_vec(),
-            }));
+            self.outputs
+                .push_back(Output::Push(LogMessage::Entries { first, entries: entries.to_vec() }));
         }
     }
 
@@ -261,7 +259,9 @@ impl Replica {
     fn serve(&mut self, to: NodeId, after: LogIndex) {
         if after >= self.fleet.applied() {
             let (first, entries) = (after.next(), Vec::new());
-            return self.outputs.push_back(Output::Send(to, LogMessage::Entries { first, entries }));
+            return self
+                .outputs
+                .push_back(Output::Send(to, LogMessage::Entries { first, entries }));
         }
         let kept = self.tail.front().is_some_and(|(first, _)| *first <= after.next());
         let message = if kept {

@@ -39,8 +39,7 @@ pub fn serve(
     socket: PathBuf,
     node: NodeHandle,
 ) -> Result<impl Future<Output = Result<(), ApiError>>, ApiError> {
-    let refused =
-        |cause| ApiError::Socket { path: socket.display().to_string(), cause };
+    let refused = |cause| ApiError::Socket { path: socket.display().to_string(), cause };
     // The data directory's lock is held: nobody else answers on this socket.
     match std::fs::remove_file(&socket) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(refused(error)),

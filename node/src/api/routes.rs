@@ -21,13 +21,34 @@ const LINES_MAX: u32 = 10_000;
 /// All paths.
 pub(super) fn all(node: NodeHandle) -> Router {
     Router::new()
-        .route("/v1/status", get(async |State(node): Node| look(&node, |it, _| view::status(it)).await))
-        .route("/v1/nodes", get(async |State(node): Node| look(&node, |it, _| view::nodes(it)).await))
-        .route("/v1/groups", get(async |State(node): Node| look(&node, |it, _| view::groups(it)).await))
-        .route("/v1/releases", get(async |State(node): Node| look(&node, |it, _| view::releases(it)).await))
-        .route("/v1/permits", get(async |State(node): Node| look(&node, |it, _| view::permits(it)).await))
-        .route("/v1/transfers", get(async |State(node): Node| look(&node, |it, _| view::transfers(it)).await))
-        .route("/v1/audit", get(async |State(node): Node| look(&node, |it, _| view::audit(it)).await))
+        .route(
+            "/v1/status",
+            get(async |State(node): Node| look(&node, |it, _| view::status(it)).await),
+        )
+        .route(
+            "/v1/nodes",
+            get(async |State(node): Node| look(&node, |it, _| view::nodes(it)).await),
+        )
+        .route(
+            "/v1/groups",
+            get(async |State(node): Node| look(&node, |it, _| view::groups(it)).await),
+        )
+        .route(
+            "/v1/releases",
+            get(async |State(node): Node| look(&node, |it, _| view::releases(it)).await),
+        )
+        .route(
+            "/v1/permits",
+            get(async |State(node): Node| look(&node, |it, _| view::permits(it)).await),
+        )
+        .route(
+            "/v1/transfers",
+            get(async |State(node): Node| look(&node, |it, _| view::transfers(it)).await),
+        )
+        .route(
+            "/v1/audit",
+            get(async |State(node): Node| look(&node, |it, _| view::audit(it)).await),
+        )
         .route("/v1/rollouts/{group}", get(rollout))
         .route("/v1/rollouts/{group}/orders", post(order))
         .route("/v1/rollouts", post(deploy))
@@ -108,7 +129,9 @@ async fn operate(node: &NodeHandle, operation: Operation) -> Reply<Done> {
 async fn rollout(State(node): Node, Path(group): Path<String>) -> Reply<view::RolloutView> {
     let name: GroupName = parsed(&group)?;
     let Json(found) = look(&node, move |peer, now| view::rollout(peer, now, &name)).await?;
-    found.map(Json).ok_or_else(|| problem("unknown", format!("there was no rollout on {group} yet")))
+    found
+        .map(Json)
+        .ok_or_else(|| problem("unknown", format!("there was no rollout on {group} yet")))
 }
 
 #[derive(Deserialize)]
@@ -200,10 +223,11 @@ pub struct SeededView {
 
 async fn seed(State(node): Node, Json(body): Json<SeedBody>) -> Reply<SeededView> {
     let SeedBody { directory, service, version } = body;
-    let seeded = node.seed(Seed { directory, service, version }).await.map_err(|error| match error {
-        SeedError::Ending => problem("busy", error),
-        _ => problem("refused", error),
-    })?;
+    let seeded =
+        node.seed(Seed { directory, service, version }).await.map_err(|error| match error {
+            SeedError::Ending => problem("busy", error),
+            _ => problem("refused", error),
+        })?;
     let header = seeded.header.header().map_err(|error| problem("refused", error))?;
     let registered = node.operate(Operation::Register { header: seeded.header.clone() }).await;
     let obstacle = match registered {

@@ -430,7 +430,9 @@ pub fn plan(
 ) -> Result<Plan, String> {
     let fleet = peer.fleet();
     let group = fleet.groups().get(group_name).ok_or_else(|| {
-        format!("there is no group {group_name}: name it in a node's config ([groups.{group_name}])")
+        format!(
+            "there is no group {group_name}: name it in a node's config ([groups.{group_name}])"
+        )
     })?;
     let limit = fleet.planned_limit(group);
     let mut plan = Plan {
@@ -448,7 +450,9 @@ pub fn plan(
     for (node, member) in &group.members {
         let list = match member.standing {
             Standing::New => &mut plan.installs,
-            Standing::Counted if release.is_some() && member.running == release => &mut plan.current,
+            Standing::Counted if release.is_some() && member.running == release => {
+                &mut plan.current
+            }
             Standing::Counted => &mut plan.restarts,
             Standing::Quarantined => continue,
         };
@@ -487,8 +491,10 @@ pub fn transfers(peer: &Peer) -> Vec<Transfer> {
         }
     }
     let library = peer.agent().library();
-    let versions: BTreeMap<_, _> =
-        library.headers().map(|(signed, header)| (signed.id(), header.version.to_string())).collect();
+    let versions: BTreeMap<_, _> = library
+        .headers()
+        .map(|(signed, header)| (signed.id(), header.version.to_string()))
+        .collect();
     let named = by_release.into_iter().map(|(release, transfer)| Transfer {
         release: release.to_string(),
         version: versions.get(&release).cloned(),

@@ -83,7 +83,9 @@ pub enum RunError {
     #[error(transparent)]
     Net(#[from] NetError),
     /// The agent-check's port.
-    #[error("cannot answer HAProxy's agent-check on {address}: {cause}; set `agent_check`, or \"off\"")]
+    #[error(
+        "cannot answer HAProxy's agent-check on {address}: {cause}; set `agent_check`, or \"off\""
+    )]
     AgentCheck {
         /// Where.
         address: std::net::SocketAddr,
@@ -307,7 +309,10 @@ impl Driver {
     /// Tells the machines what is staged already.
     fn present(&mut self) -> Result<(), RunError> {
         for staged in self.means.store.list() {
-            match (self.means.store.header(staged.id), storage::contents(&self.means.store, staged.id)) {
+            match (
+                self.means.store.header(staged.id),
+                storage::contents(&self.means.store, staged.id),
+            ) {
                 (Ok(header), Ok(contents)) => {
                     let event = StoreEvent::Present { header, contents, origin: false };
                     self.feed(Input::Store(event));
@@ -514,7 +519,9 @@ async fn forward(
 fn write_note(note: &Note) {
     match note {
         Note::Member { name } => tracing::info!(%name, "member of the mesh"),
-        Note::NotAdmitted { reason } => tracing::error!(reason, "the mesh does not let this node in"),
+        Note::NotAdmitted { reason } => {
+            tracing::error!(reason, "the mesh does not let this node in")
+        }
         Note::Leader(Some(leader)) => tracing::info!(leader = leader.short(), "leader"),
         Note::Leader(None) => tracing::warn!("nobody leads the log that this node knows of"),
         Note::Misbehaved { node, reason } => {

@@ -68,7 +68,8 @@ fn pack(
                     the host that founded the mesh";
         SeedError::NotAPublisher(text.to_owned())
     })?;
-    let highest = known.iter().filter_map(|signed| signed.header().ok()).map(|it| it.sequence).max();
+    let highest =
+        known.iter().filter_map(|signed| signed.header().ok()).map(|it| it.sequence).max();
     let version = match &seed.version {
         Some(version) => version.clone(),
         None => date_version(),

@@ -239,9 +239,7 @@ impl Service {
         let listen = self.running.as_ref().and_then(|running| running.spec.drain.listen.clone());
         let Some(listen) = listen else { return };
         let counted = match listen.parse() {
-            Ok(address) => {
-                tokio::task::spawn_blocking(move || drain::established(address)).await
-            }
+            Ok(address) => tokio::task::spawn_blocking(move || drain::established(address)).await,
             Err(_) => return,
         };
         match counted {

@@ -160,7 +160,8 @@ impl Net {
         let (tell_events, events) = mpsc::channel(EVENTS_MAX);
         let (tell_bulk, bulk) = mpsc::channel(BULK_EVENTS_MAX);
         let outlets = Outlets::default();
-        let told = task::Told { events: tell_events, bulk: tell_bulk, outlets: Arc::clone(&outlets) };
+        let told =
+            task::Told { events: tell_events, bulk: tell_bulk, outlets: Arc::clone(&outlets) };
         let listening = task::start(&config, taken, told).await?;
         Ok(Self { handle: NetHandle { orders, outlets, listening }, events, bulk })
     }

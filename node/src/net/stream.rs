@@ -126,7 +126,8 @@ async fn read_frame(stream: &mut ReadHalf<Stream>, limit: usize) -> io::Result<V
 
 async fn proven(admitted: &mut watch::Receiver<bool>) -> io::Result<()> {
     let waited = tokio::time::timeout(PROVEN_WITHIN, admitted.wait_for(|it| *it)).await;
-    let late = || io::Error::new(io::ErrorKind::PermissionDenied, "it has not proved itself in time");
+    let late =
+        || io::Error::new(io::ErrorKind::PermissionDenied, "it has not proved itself in time");
     waited.map_err(|_| late())?.map(|_| ()).map_err(|_| late())
 }
 

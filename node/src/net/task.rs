@@ -72,8 +72,8 @@ pub(super) async fn start(
         .authenticate(tls::Config::new(&key).map_err(|it| setup(&it))?)
         .multiplex(yamux::Config::default())
         .boxed();
-    let swarm_config = libp2p::swarm::Config::with_tokio_executor()
-        .with_idle_connection_timeout(IDLE_MAX);
+    let swarm_config =
+        libp2p::swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_MAX);
     let peer = key.public().to_peer_id();
     let mut swarm = Swarm::new(transport, Behaviour::default(), peer, swarm_config);
     let mut bound = Vec::new();

@@ -243,12 +243,8 @@ impl Library {
         let id = signed.id();
         let manifest: Arc<[ChunkRef]> = header.manifest.clone().into();
         let content = Arc::clone(&contents.chunks);
-        let volume = Volume {
-            signed: signed.clone(),
-            header,
-            contents: Some(contents),
-            step: Step::Staged,
-        };
+        let volume =
+            Volume { signed: signed.clone(), header, contents: Some(contents), step: Step::Staged };
         self.volumes.insert(id, volume);
         let all = Bitmap::full(count(&manifest));
         self.want(id, Part::Manifest, manifest, all, origin);

@@ -75,8 +75,7 @@ impl Process {
     /// Takes what the runtime says.
     pub fn observe(&mut self, now: Instant, event: &ServiceEvent) {
         match event {
-            ServiceEvent::Found { running: Some(release) }
-            | ServiceEvent::Started { release } => {
+            ServiceEvent::Found { running: Some(release) } | ServiceEvent::Started { release } => {
                 *self = Self::Running { release: *release, ready_since: None, unready: None };
             }
             ServiceEvent::Found { running: None } => *self = Self::Stopped { reason: None },

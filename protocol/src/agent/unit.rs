@@ -356,7 +356,11 @@ impl Unit {
             return false;
         }
         self.target = Some(wanted);
-        if self.process.release().is_some() { self.stop() } else { self.record_and_start() }
+        if self.process.release().is_some() {
+            self.stop()
+        } else {
+            self.record_and_start()
+        }
         true
     }
 
@@ -386,8 +390,7 @@ impl Unit {
     /// Holds a permit and has moved nothing in this life.
     fn consider(&mut self, at: Surroundings<'_>, lease: &Lease) {
         let untouched = self.journal.begun != Some(lease.id);
-        let nothing_to_do =
-            self.process.ready_since(lease.release).is_some() || !lease.may_start;
+        let nothing_to_do = self.process.ready_since(lease.release).is_some() || !lease.may_start;
         if untouched && nothing_to_do {
             return self.hand_back(at, lease.id);
         }

@@ -141,9 +141,10 @@ impl<'a> Bench<'a> {
     }
 
     fn failure(self) -> Option<Verdict> {
-        let (node, reason) = Fleet::failures(self.rollout).next().map(|(node, reason)| {
-            (node, reason.to_owned())
-        }).or_else(|| self.dead_newcomer())?;
+        let (node, reason) = Fleet::failures(self.rollout)
+            .next()
+            .map(|(node, reason)| (node, reason.to_owned()))
+            .or_else(|| self.dead_newcomer())?;
         let name = self.called(node);
         let reason = format!("{name} not ready: {reason} (baton logs -n {name})");
         let goes_back =
@@ -283,7 +284,8 @@ impl<'a> Bench<'a> {
             );
         }
         let out = self.decision().unavailable;
-        let mut named: Vec<_> = out.iter().take(NAMED_MAX).map(|node| self.complaint(*node)).collect();
+        let mut named: Vec<_> =
+            out.iter().take(NAMED_MAX).map(|node| self.complaint(*node)).collect();
         if out.len() > NAMED_MAX {
             named.push(format!("and {} more", out.len() - NAMED_MAX));
         }

@@ -56,12 +56,7 @@ pub fn wanted(candidates: usize) -> usize {
 impl Care {
     /// Nothing known yet.
     pub fn new(now: Instant) -> Self {
-        Self {
-            progress: BTreeMap::new(),
-            heard: BTreeMap::new(),
-            replacements: 0,
-            not_before: now,
-        }
+        Self { progress: BTreeMap::new(), heard: BTreeMap::new(), replacements: 0, not_before: now }
     }
 
     /// How far the voters are.

@@ -36,10 +36,14 @@ pub enum Refusal {
     #[error("the join token has expired; issue a new one with `baton token`")]
     TokenExpired,
     /// A token has admitted as many nodes as it may.
-    #[error("the join token has been used {0} times, which is all that it allows; issue a new one with `baton token`")]
+    #[error(
+        "the join token has been used {0} times, which is all that it allows; issue a new one with `baton token`"
+    )]
     TokenUsedUp(u32),
     /// Another member has that name.
-    #[error("another node is called {0}; choose another `name`, or remove the old one with `baton nodes remove {0}`")]
+    #[error(
+        "another node is called {0}; choose another `name`, or remove the old one with `baton nodes remove {0}`"
+    )]
     NameTaken(String),
     /// Something is over its bound.
     #[error("{0}")]
@@ -74,7 +78,9 @@ pub enum Refusal {
     #[error("the group has changed meanwhile (generation {0}); look again")]
     Stale(Generation),
     /// A version of a service that is another release.
-    #[error("{0} is released already, with other content; a version never changes: choose a new one")]
+    #[error(
+        "{0} is released already, with other content; a version never changes: choose a new one"
+    )]
     VersionTaken(String),
     /// A release older than, or the same as, the last one.
     #[error("{0}")]

@@ -6,7 +6,9 @@ use crate::consensus::Membership;
 use crate::fleet::Fleet;
 use crate::fleet::command::Candidate;
 use crate::fleet::event::{Event, Refusal};
-use crate::id::{Incarnation, KeyId, LogIndex, MeshId, MeshName, NodeId, NodeName, VoterId, ZoneName};
+use crate::id::{
+    Incarnation, KeyId, LogIndex, MeshId, MeshName, NodeId, NodeName, VoterId, ZoneName,
+};
 use crate::limits::NODES_MAX;
 use crate::membership::Address;
 use crate::time::UnixTime;

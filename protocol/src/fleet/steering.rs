@@ -58,7 +58,8 @@ impl Fleet {
             return Err(Refusal::Stale(group.generation));
         }
         let release = self.releases.get(&new.release);
-        let release = release.ok_or_else(|| Refusal::Unknown(format!("release {}", new.release)))?;
+        let release =
+            release.ok_or_else(|| Refusal::Unknown(format!("release {}", new.release)))?;
         let header = &release.header;
         if group.service.as_ref().is_some_and(|service| *service != header.service) {
             let text = format!("{} runs another service than {}", new.group, header.service);
@@ -282,9 +283,10 @@ impl Fleet {
 
     /// The group of a rollout that is under way.
     fn group_of_active(&self, rollout: RolloutId) -> Result<GroupName, Refusal> {
-        let active = self.groups.iter().find(|(_, group)| {
-            group.active().is_some_and(|active| active.id == rollout)
-        });
+        let active = self
+            .groups
+            .iter()
+            .find(|(_, group)| group.active().is_some_and(|active| active.id == rollout));
         let name = active.map(|(name, _)| name.clone());
         name.ok_or_else(|| Refusal::Unknown(format!("rollout {rollout} under way")))
     }

@@ -210,7 +210,8 @@ impl Gossip {
             GossipMessage::Head(head) => self.outputs.push_back(Output::Ahead { node: from, head }),
             GossipMessage::Digest(theirs, head) => {
                 self.outputs.push_back(Output::Ahead { node: from, head });
-                let same = matches!(self.digest(), GossipMessage::Digest(ours, _) if ours == theirs);
+                let same =
+                    matches!(self.digest(), GossipMessage::Digest(ours, _) if ours == theirs);
                 if !same {
                     let ids = self.ids();
                     self.send(from, ids);

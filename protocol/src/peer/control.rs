@@ -264,8 +264,7 @@ impl Peer {
             any = true;
             match output {
                 coordinator::Output::Ask(question) => self.ask_everybody(now, question),
-                coordinator::Output::Propose(command)
-                | coordinator::Output::Decide(_, command) => {
+                coordinator::Output::Propose(command) | coordinator::Output::Decide(_, command) => {
                     let me = self.config.node;
                     self.append(now, me, 0, command);
                 }

@@ -54,12 +54,7 @@ impl Peer {
         self.outputs.push_back(Output::HangUp { node, reason });
     }
 
-    fn take_proof(
-        &mut self,
-        now: Instant,
-        from: NodeId,
-        certificate: &Certificate,
-    ) {
+    fn take_proof(&mut self, now: Instant, from: NodeId, certificate: &Certificate) {
         let fleet = self.replica.fleet();
         match self.sessions.prove(self.config.mesh, fleet, from, certificate) {
             Err(denied) => self.hang_up(from, denied.to_string()),

@@ -98,8 +98,7 @@ impl Peer {
     fn assemble(config: Config, now: Instant, stored: Stored) -> Self {
         let mut rng = Rng::new(config.seed);
         let incarnation = stored.incarnation.next();
-        let mut membership =
-            Membership::new(config.node, config.zone.clone(), rng.next_u64());
+        let mut membership = Membership::new(config.node, config.zone.clone(), rng.next_u64());
         if let Some(book) = stored.address_book {
             membership.handle(now, membership::Input::Remembered(book));
         }
@@ -154,4 +153,3 @@ pub(super) fn swarm_zone(zone: Option<&ZoneName>) -> ZoneName {
     #[allow(clippy::expect_used)]
     zone.cloned().unwrap_or_else(|| "default".parse().expect("Invariant: \"default\" is a name"))
 }
-

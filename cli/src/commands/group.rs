@@ -1,0 +1,109 @@
+//! `baton group`: how groups are deployed to.
+
+use std::time::Duration;
+
+use baton_node::api::GroupBody;
+use baton_node::api::view::GroupView;
+use baton_protocol::fleet::policy::OnFailure;
+use serde_json::Value;
+
+use crate::cli::{Shared, person};
+use crate::commands::token::parse_duration;
+use crate::exit::{Exit, Outcome};
+use crate::output::{or_dash, show, table};
+
+/// What can be done with groups.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Set how a group is deployed to. What is left out stays as it is.
+    ///
+    /// Example:  baton group set web --max-unavailable 10% --min-healthy 10s
+    Set(SetArguments),
+    /// The groups.
+    List,
+}
+
+/// The policy.
+#[derive(Debug, clap::Args)]
+pub struct SetArguments {
+    /// Which group. It is made if there is none.
+    group: String,
+    /// How many may be down at once: a count (2), a percentage (10%), which is rounded down, or both
+    /// (2,10%), the stricter of which holds.
+    #[arg(long)]
+    max_unavailable: Option<String>,
+    /// How long a service must be ready to count as available.
+    #[arg(long, value_parser = parse_duration)]
+    min_healthy: Option<Duration>,
+    /// Growing shares of the group, in percent, with a pause after each: 5,25,100.
+    #[arg(long, value_delimiter = ',')]
+    stages: Option<Vec<u8>>,
+    /// The pause after each stage but the last.
+    #[arg(long, value_parser = parse_duration)]
+    soak: Option<Duration>,
+    /// What a node that fails means.
+    #[arg(long, value_parser = ["rollback", "pause"])]
+    on_failure: Option<String>,
+    /// Let half of the group and more be down at once.
+    #[arg(long)]
+    allow_half: bool,
+    /// Let the only node of the group be down.
+    #[arg(long)]
+    allow_downtime: bool,
+}
+
+/// Sets or lists.
+pub async fn run(shared: &Shared, command: Command) -> Outcome {
+    let client = shared.client();
+    let Command::Set(arguments) = command else {
+        let groups: Vec<GroupView> = client.get("/v1/groups").await?;
+        show(shared.output, &groups, |groups| groups_table(groups));
+        return Ok(Exit::Done);
+    };
+    let body = GroupBody {
+        max_unavailable: arguments.max_unavailable,
+        allow_half: arguments.allow_half,
+        allow_downtime: arguments.allow_downtime,
+        min_healthy_ms: arguments.min_healthy.map(milliseconds),
+        stages: arguments.stages,
+        soak_ms: arguments.soak.map(milliseconds),
+        on_failure: arguments.on_failure.map(|it| match it.as_str() {
+            "pause" => OnFailure::Pause,
+            _ => OnFailure::Rollback,
+        }),
+        person: person(),
+    };
+    let path = format!("/v1/groups/{}", arguments.group);
+    let _: Value = client.post(&path, &body).await?;
+    let groups: Vec<GroupView> = client.get("/v1/groups").await?;
+    let set: Vec<_> = groups.into_iter().filter(|it| it.name == arguments.group).collect();
+    show(shared.output, &set, |groups| groups_table(groups));
+    Ok(Exit::Done)
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The groups as a table.
+pub fn groups_table(groups: &[GroupView]) -> String {
+    let row = |group: &GroupView| {
+        let limit = match &group.limit {
+            Ok(limit) => format!("{limit} of {}", group.members),
+            Err(why) => why.clone(),
+        };
+        vec![
+            group.name.clone(),
+            or_dash(group.version.as_ref()),
+            format!("{}/{}", group.counted, group.members),
+            group.max_unavailable.clone(),
+            limit,
+            group.permits.to_string(),
+            or_dash(group.rollout.as_ref()),
+        ]
+    };
+    let rows: Vec<_> = groups.iter().map(row).collect();
+    let head =
+        ["GROUP", "VERSION", "IN SERVICE", "MAX UNAVAILABLE", "AT MOST DOWN", "PERMITS", "ROLLOUT"];
+    table(&head, &rows)
+}

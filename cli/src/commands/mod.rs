@@ -1,0 +1,12 @@
+//! One file for each command.
+
+pub mod demo;
+pub mod deploy;
+pub mod group;
+pub mod init;
+pub mod join;
+pub mod node;
+pub mod nodes;
+pub mod rollout;
+pub mod show;
+pub mod token;

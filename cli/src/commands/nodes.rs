@@ -1,0 +1,75 @@
+//! `baton nodes`: the members.
+
+use baton_node::api::view::NodeView;
+use serde_json::{Value, json};
+
+use crate::cli::{Shared, person};
+use crate::exit::{Exit, Outcome};
+use crate::output::{or_dash, print_line, show, table, yes};
+
+/// The members, or a change of them.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Take a node out of the mesh, for good. Its name and its token are free again; an open permit
+    /// of it counts until it is overridden.
+    Remove {
+        /// Which node.
+        node: String,
+    },
+    /// Take a node that is long ill out of a group's count, or put it back.
+    Quarantine {
+        /// Which node.
+        node: String,
+        /// In which group.
+        #[arg(short, long)]
+        group: String,
+        /// Put it back.
+        #[arg(long)]
+        end: bool,
+    },
+}
+
+/// Lists, removes or quarantines.
+pub async fn run(shared: &Shared, arguments: Arguments) -> Outcome {
+    let client = shared.client();
+    match arguments.command {
+        None => {
+            let nodes: Vec<NodeView> = client.get("/v1/nodes").await?;
+            show(shared.output, &nodes, |nodes| in_rows(nodes));
+        }
+        Some(Command::Remove { node }) => {
+            let path = format!("/v1/nodes/{node}?person={}", person());
+            let _: Value = client.delete(&path).await?;
+            print_line(&format!("removed {node}"));
+        }
+        Some(Command::Quarantine { node, group, end }) => {
+            let body = json!({"group": group, "on": !end, "person": person()});
+            let _: Value = client.post(&format!("/v1/nodes/{node}/quarantine"), &body).await?;
+            let word = if end { "counts again in" } else { "is out of the count of" };
+            print_line(&format!("{node} {word} {group}"));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn in_rows(nodes: &[NodeView]) -> String {
+    let row = |node: &NodeView| {
+        vec![
+            node.name.clone(),
+            node.role.clone(),
+            or_dash(node.zone.as_ref()),
+            yes(node.votes),
+            yes(node.connected),
+            node.addresses.join(" "),
+            node.id.chars().take(10).collect(),
+        ]
+    };
+    let rows: Vec<_> = nodes.iter().map(row).collect();
+    table(&["NODE", "ROLE", "ZONE", "VOTES", "CONNECTED", "ADDRESSES", "ID"], &rows)
+}

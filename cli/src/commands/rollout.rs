@@ -1,0 +1,326 @@
+//! `baton rollout`: looks at rollouts, waits for them, and steers them.
+
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+use baton_node::api::view::{RolloutNode, RolloutView};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use crate::cli::{Shared, person};
+use crate::commands::token::parse_duration;
+use crate::exit::{Exit, Failed, Outcome};
+use crate::output::{Format, or_dash, print_line, show, table, yes};
+
+/// Pause between two looks at a rollout.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How long a rollout may be blocked before the wait ends: what blocks it may pass by itself.
+const BLOCKED_FOR: Duration = Duration::from_secs(60);
+
+/// How long the node may be away while a rollout is waited for: a daemon that is updated.
+const AWAY_FOR: Duration = Duration::from_secs(30);
+
+/// What can be done with rollouts.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// How the last rollout of a group stands.
+    Status {
+        #[command(flatten)]
+        on: On,
+        /// Wait for its end.
+        #[arg(long)]
+        wait: bool,
+        /// How long to wait.
+        #[arg(long, default_value = "1h", value_parser = parse_duration)]
+        timeout: Duration,
+    },
+    /// No new permit until resumed; what has begun ends.
+    Pause(On),
+    /// Go on.
+    Resume(On),
+    /// End the pause after this stage now.
+    Promote(On),
+    /// Stop where it is: what is done stays, nothing new starts.
+    Abort(On),
+    /// Back to the release before, or to one that the group had.
+    Rollback {
+        #[command(flatten)]
+        on: On,
+        /// To this version. Without it, the rollout under way turns back.
+        #[arg(long)]
+        to: Option<String>,
+        /// Do not wait for the end.
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Close a permit whose holder never comes back.
+    Override {
+        /// Which permit, from `baton permits`.
+        permit: String,
+        /// You state that the node is powered off, or out of the balancer.
+        #[arg(long)]
+        fenced: bool,
+        /// Why; it stands in the audit log.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+/// Which rollout.
+#[derive(Debug, clap::Args)]
+pub struct On {
+    /// Of which group.
+    #[arg(short, long)]
+    group: String,
+}
+
+/// Looks or steers.
+pub async fn run(shared: &Shared, command: Command) -> Outcome {
+    let client = shared.client();
+    let (on, order) = match command {
+        Command::Status { on, wait: true, timeout } => {
+            return wait(shared, &on.group, timeout).await;
+        }
+        Command::Status { on, .. } => {
+            let view: RolloutView = client.get(&format!("/v1/rollouts/{}", on.group)).await?;
+            show(shared.output, &view, in_rows);
+            return Ok(Exit::Done);
+        }
+        Command::Rollback { on, to: Some(to), no_wait } => {
+            let body = json!({"group": on.group, "release": to, "back": true, "person": person()});
+            let _: Value = client.post("/v1/rollouts", &body).await?;
+            return if no_wait { Ok(Exit::Done) } else { wait(shared, &on.group, HOUR).await };
+        }
+        Command::Override { permit, fenced, reason } => {
+            let body = json!({"fenced": fenced, "reason": reason, "person": person()});
+            let _: Value = client.post(&format!("/v1/permits/{permit}/override"), &body).await?;
+            print_line(&format!("permit {permit} is closed"));
+            return Ok(Exit::Done);
+        }
+        Command::Rollback { on, no_wait, .. } => {
+            steer(shared, &on, "rollback").await?;
+            if no_wait {
+                return Ok(Exit::Done);
+            }
+            // Here the way back is what was asked for.
+            return match wait(shared, &on.group, HOUR).await? {
+                Exit::RolledBack => Ok(Exit::Done),
+                other => Ok(other),
+            };
+        }
+        Command::Pause(on) => (on, "pause"),
+        Command::Resume(on) => (on, "resume"),
+        Command::Promote(on) => (on, "promote"),
+        Command::Abort(on) => (on, "abort"),
+    };
+    steer(shared, &on, order).await?;
+    Ok(Exit::Done)
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+async fn steer(shared: &Shared, on: &On, order: &str) -> Result<(), Failed> {
+    let body = json!({"order": order, "person": person()});
+    let path = format!("/v1/rollouts/{}/orders", on.group);
+    let _: Value = shared.client().post(&path, &body).await?;
+    if shared.output == Format::Text {
+        print_line(&format!("{order}: {}", on.group));
+    }
+    Ok(())
+}
+
+/// Waits for the end of a group's last rollout, telling what happens. Ctrl-C stops the waiting and
+/// nothing else.
+pub async fn wait(shared: &Shared, group: &str, timeout: Duration) -> Outcome {
+    let until = Instant::now() + timeout;
+    let mut teller = Teller::new(shared.output);
+    let mut blocked_since = None;
+    let mut seen_at = Instant::now();
+    loop {
+        let looked = shared.client().get::<RolloutView>(&format!("/v1/rollouts/{group}")).await;
+        match looked {
+            Ok(view) => {
+                seen_at = Instant::now();
+                teller.tell(&view);
+                if let Some(exit) = end(&view) {
+                    teller.finish(&view);
+                    return Ok(exit);
+                }
+                blocked_since = match (view.phase.as_str(), blocked_since) {
+                    ("blocked", None) => Some(Instant::now()),
+                    ("blocked", since) => since,
+                    _ => None,
+                };
+                if blocked_since.is_some_and(|since| since.elapsed() > BLOCKED_FOR) {
+                    teller.finish(&view);
+                    return Ok(Exit::Paused);
+                }
+            }
+            Err(failed) if seen_at.elapsed() > AWAY_FOR => return Err(failed),
+            Err(_) => {}
+        }
+        if Instant::now() >= until {
+            let text = format!(
+                "still under way; go on waiting with: baton rollout status -g {group} --wait"
+            );
+            return Err(Failed { message: text, exit: Exit::TimedOut });
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            _ = tokio::signal::ctrl_c() => {
+                let text = format!("the rollout goes on; come back with: baton rollout status -g {group} --wait");
+                return Err(Failed { message: text, exit: Exit::TimedOut });
+            }
+        }
+    }
+}
+
+/// The exit code of a rollout that needs no more waiting.
+fn end(view: &RolloutView) -> Option<Exit> {
+    match view.phase.as_str() {
+        "done" => Some(Exit::Done),
+        "rolled-back" => Some(Exit::RolledBack),
+        "paused" if view.back => Some(Exit::RollbackIncomplete),
+        "paused" => Some(Exit::Paused),
+        "aborted" | "superseded" => Some(Exit::Error),
+        _ => None,
+    }
+}
+
+/// Tells how a rollout goes: a bar on a terminal, a line for each event off it, or JSON.
+struct Teller {
+    format: Format,
+    bar: Option<ProgressBar>,
+    last: Option<RolloutView>,
+}
+
+impl Teller {
+    fn new(format: Format) -> Self {
+        let live = format == Format::Text && std::io::stderr().is_terminal();
+        let bar = live.then(|| {
+            let style = ProgressStyle::with_template("{bar:32} {pos}/{len} {wide_msg}");
+            let bar = ProgressBar::new(1);
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar
+        });
+        Self { format, bar, last: None }
+    }
+
+    fn tell(&mut self, view: &RolloutView) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(view.nodes.len() as u64);
+            bar.set_position(there(view));
+            bar.set_message(headline(view));
+        } else {
+            let before = self.last.as_ref().map(events);
+            let before = before.unwrap_or_default();
+            for event in events(view).into_iter().filter(|event| !before.contains(event)) {
+                match self.format {
+                    Format::Text => print_line(&event),
+                    Format::Json => print_line(&json!({"event": event}).to_string()),
+                }
+            }
+        }
+        self.last = Some(view.clone());
+    }
+
+    fn finish(&mut self, view: &RolloutView) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        match self.format {
+            Format::Json => print_line(&serde_json::to_string(view).unwrap_or_default()),
+            Format::Text => print_line(&last_word(view)),
+        }
+    }
+}
+
+/// Members that count and are where the rollout wants them.
+fn there(view: &RolloutView) -> u64 {
+    view.arrived as u64
+}
+
+fn headline(view: &RolloutView) -> String {
+    let moving: Vec<_> =
+        view.nodes.iter().filter(|node| node.permit.is_some()).map(node_in_words).collect();
+    let reason = view.reason.as_ref().map(|reason| format!(": {}", first_line(reason)));
+    format!("{}{} {}", view.phase, reason.unwrap_or_default(), moving.join(", "))
+}
+
+fn node_in_words(node: &RolloutNode) -> String {
+    match &node.condition {
+        Some(condition) => format!("{} {}", node.name, first_line(condition)),
+        None => node.name.clone(),
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+/// What can be said of a rollout's present state, a line each; what was said before is not said again.
+fn events(view: &RolloutView) -> Vec<String> {
+    let mut events = Vec::new();
+    let reason = view.reason.as_ref().map(|reason| format!(": {reason}"));
+    let stage = match view.stages {
+        0 | 1 => String::new(),
+        stages => format!(", stage {} of {stages}", view.stage),
+    };
+    events.push(format!("{} {}{stage}{}", view.id, view.phase, reason.unwrap_or_default()));
+    let target = if view.back || view.phase == "rolling-back" {
+        view.previous.as_ref()
+    } else {
+        Some(&view.version)
+    };
+    for node in &view.nodes {
+        if node.permit.is_some() {
+            events.push(format!("{} has a permit", node.name));
+        } else if node.version.as_ref() == target && target.is_some() {
+            events.push(format!("{} in service on {}", node.name, or_dash(target)));
+        }
+        if let Some(failure) = &node.failure {
+            events.push(format!("{} failed: {failure}", node.name));
+        }
+    }
+    events
+}
+
+fn last_word(view: &RolloutView) -> String {
+    let reason = view.reason.clone().unwrap_or_default();
+    match view.phase.as_str() {
+        "done" => format!("done: {} of {} on {}", view.arrived, view.total, view.version),
+        "rolled-back" => format!("{reason}\nrolled back to {}", or_dash(view.previous.as_ref())),
+        other => format!("{other}: {reason}"),
+    }
+}
+
+fn in_rows(view: &RolloutView) -> String {
+    let row = |node: &RolloutNode| {
+        vec![
+            node.name.clone(),
+            node.standing.clone(),
+            or_dash(node.version.as_ref()),
+            node.staged.map_or_else(|| "?".to_owned(), yes),
+            node.condition.as_deref().map_or("?", first_line).to_owned(),
+            or_dash(node.permit.as_ref()),
+        ]
+    };
+    let rows: Vec<_> = view.nodes.iter().map(row).collect();
+    let reason = view.reason.as_ref().map(|reason| format!("\n{reason}"));
+    format!(
+        "{} of {} on {}: {}, stage {} of {}, {} of {} there, permits {} of {}{}\n\n{}",
+        view.id,
+        view.version,
+        view.group,
+        view.phase,
+        view.stage,
+        view.stages,
+        view.arrived,
+        view.total,
+        view.permits,
+        or_dash(view.limit.as_ref()),
+        reason.unwrap_or_default(),
+        table(&["NODE", "STANDING", "VERSION", "STAGED", "CONDITION", "PERMIT"], &rows)
+    )
+}

@@ -1,0 +1,115 @@
+//! Commands that only look.
+
+use baton_node::api::view::{AuditView, PermitView, ReleaseView, Status};
+
+use crate::cli::Shared;
+use crate::commands::group::groups_table;
+use crate::exit::{Exit, Outcome};
+use crate::output::{bytes, or_dash, show, table, yes};
+
+/// Which lines.
+#[derive(Debug, clap::Args)]
+pub struct LogArguments {
+    /// Of which group's service.
+    #[arg(short, long)]
+    group: String,
+    /// How many of the last lines.
+    #[arg(short = 'n', long, default_value_t = 50)]
+    lines: u32,
+}
+
+/// `baton status`.
+pub async fn status(shared: &Shared) -> Outcome {
+    let status: Status = shared.client().get("/v1/status").await?;
+    show(shared.output, &status, |it| {
+        let leader = it.leader.as_deref().unwrap_or("nobody: no permit can be granted");
+        let spare = match it.voters_to_spare {
+            0 => "none may fail: add nodes, or a witness (baton join --witness)".to_owned(),
+            some => format!("any {some} may fail"),
+        };
+        format!(
+            "mesh     {}\nnode     {}\nmembers  {}, {} connected\nleader   {leader}\n\
+             voters   {} ({spare})\n\n{}",
+            or_dash(it.mesh.as_ref()),
+            it.node.as_deref().unwrap_or("not a member yet"),
+            it.members,
+            it.connected,
+            it.voters.join(", "),
+            groups_table(&it.groups)
+        )
+    });
+    Ok(Exit::Done)
+}
+
+/// `baton releases`.
+pub async fn releases(shared: &Shared) -> Outcome {
+    let releases: Vec<ReleaseView> = shared.client().get("/v1/releases").await?;
+    show(shared.output, &releases, |releases| {
+        let row = |it: &ReleaseView| {
+            vec![
+                it.service.clone(),
+                it.version.clone(),
+                it.sequence.to_string(),
+                bytes(it.size_bytes),
+                it.files.to_string(),
+                yes(it.staged_here),
+                yes(it.registered),
+                it.id.chars().take(10).collect(),
+            ]
+        };
+        let rows: Vec<_> = releases.iter().map(row).collect();
+        let head =
+            ["SERVICE", "VERSION", "SEQUENCE", "SIZE", "FILES", "STAGED HERE", "REGISTERED", "ID"];
+        table(&head, &rows)
+    });
+    Ok(Exit::Done)
+}
+
+/// `baton permits`.
+pub async fn permits(shared: &Shared) -> Outcome {
+    let permits: Vec<PermitView> = shared.client().get("/v1/permits").await?;
+    show(shared.output, &permits, |permits| {
+        let row = |it: &PermitView| {
+            vec![
+                it.id.clone(),
+                it.node.clone(),
+                it.group.clone(),
+                it.version.clone(),
+                it.kind.clone(),
+                yes(it.begun),
+                or_dash(it.failure.as_ref()),
+            ]
+        };
+        let rows: Vec<_> = permits.iter().map(row).collect();
+        table(&["PERMIT", "NODE", "GROUP", "VERSION", "KIND", "BEGUN", "FAILURE"], &rows)
+    });
+    Ok(Exit::Done)
+}
+
+/// `baton logs`.
+pub async fn logs(shared: &Shared, arguments: LogArguments) -> Outcome {
+    let path = format!("/v1/logs/{}?lines={}", arguments.group, arguments.lines);
+    let lines: Vec<String> = shared.client().get(&path).await?;
+    show(shared.output, &lines, |lines| lines.join("\n"));
+    Ok(Exit::Done)
+}
+
+/// `baton audit`.
+pub async fn audit(shared: &Shared) -> Outcome {
+    let entries: Vec<AuditView> = shared.client().get("/v1/audit").await?;
+    show(shared.output, &entries, |entries| {
+        let row = |it: &AuditView| {
+            let refused = it.refused.as_ref().map(|why| format!(" (refused: {why})"));
+            vec![
+                it.index.to_string(),
+                it.at.to_string(),
+                it.node.clone(),
+                or_dash(it.person.as_ref()),
+                format!("{}{}", it.what, refused.unwrap_or_default()),
+            ]
+        };
+        let rows: Vec<_> = entries.iter().map(row).collect();
+        table(&["ENTRY", "UNIX TIME", "NODE", "PERSON", "WHAT"], &rows)
+    });
+    Ok(Exit::Done)
+}
