@@ -7,6 +7,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::client::Client;
 use crate::commands::{self, deploy, group, init, join, node, rollout, token};
+use crate::demo;
 use crate::exit::{Exit, Failed, Outcome};
 use crate::output::Format;
 
@@ -88,7 +89,7 @@ enum Command {
     /// Who did what.
     Audit,
     /// See it all work: twenty nodes and a load balancer, on this machine alone.
-    Demo(commands::demo::Arguments),
+    Demo(demo::Args),
     /// Completions for a shell.
     Completions {
         /// Which shell.
@@ -97,7 +98,9 @@ enum Command {
     /// The manual page.
     Man,
     #[command(hide = true, name = "demo-service")]
-    DemoService(commands::demo::ServiceArguments),
+    DemoService(demo::service::Args),
+    #[command(hide = true, name = "demo-reaper")]
+    DemoReaper(demo::reaper::Args),
 }
 
 /// Does what was typed.
@@ -107,10 +110,20 @@ pub fn run() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return ended(Err(Failed::error(error))),
     };
-    let outcome = runtime.block_on(act(cli));
+    let code = runtime.block_on(act_or_demonstrate(cli));
     // What still blocks somewhere must not keep the program from ending.
     runtime.shutdown_background();
-    ended(outcome)
+    code
+}
+
+/// The demo has exit codes of its own: it judges whether what baton promises held.
+async fn act_or_demonstrate(cli: Cli) -> ExitCode {
+    match cli.command {
+        Command::Demo(arguments) => demo::run(arguments).await,
+        Command::DemoService(arguments) => demo::service::run(arguments).await,
+        Command::DemoReaper(arguments) => demo::reaper::run(&arguments),
+        command => ended(act(cli.shared, command).await),
+    }
 }
 
 fn ended(outcome: Outcome) -> ExitCode {
@@ -124,9 +137,8 @@ fn ended(outcome: Outcome) -> ExitCode {
     }
 }
 
-async fn act(cli: Cli) -> Outcome {
-    let shared = cli.shared;
-    match cli.command {
+async fn act(shared: Shared, command: Command) -> Outcome {
+    match command {
         Command::Init(arguments) => init::run(&shared, arguments),
         Command::Token(arguments) => token::run(&shared, arguments),
         Command::Join(arguments) => join::run(&shared, arguments),
@@ -142,8 +154,7 @@ async fn act(cli: Cli) -> Outcome {
         Command::Permits => commands::show::permits(&shared).await,
         Command::Logs(arguments) => commands::show::logs(&shared, arguments).await,
         Command::Audit => commands::show::audit(&shared).await,
-        Command::Demo(arguments) => commands::demo::run(arguments).await,
-        Command::DemoService(arguments) => commands::demo::serve(arguments).await,
+        Command::Demo(_) | Command::DemoService(_) | Command::DemoReaper(_) => Ok(Exit::Done),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "baton", &mut std::io::stdout());
             Ok(Exit::Done)

@@ -1,6 +1,5 @@
 //! One file for each command.
 
-pub mod demo;
 pub mod deploy;
 pub mod group;
 pub mod init;
