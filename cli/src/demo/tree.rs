@@ -208,7 +208,7 @@ mod tests {
                 balancer_delay_ms: 900,
                 bad,
             };
-            let read = baton_protocol::artifact::parse_service_file(&definition.text()).unwrap();
+            let read = baton_protocol::artifact::service::parse(&definition.text()).unwrap();
             let command = read.spec.unwrap().run.command;
             assert_eq!(command.first().unwrap(), "/opt/a \"b\"/baton");
             assert_eq!(command.contains(&"--bad".to_owned()), bad);
