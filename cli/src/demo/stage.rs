@@ -327,8 +327,8 @@ impl Play<'_> {
         for node in &self.nodes {
             told.push(transfers::of(node, "v2").await);
         }
-        let received = told.iter().skip(1).map(|told| Some(told.as_ref()?.received)).sum();
-        let seed_sent = told.first().and_then(|told| Some(told.as_ref()?.sent));
+        let received = told.iter().skip(1).map(|told| Some(told.as_ref()?.bytes_received)).sum();
+        let seed_sent = told.first().and_then(|told| Some(told.as_ref()?.bytes_sent));
         let wanted = if self.args.bad { "v1" } else { "v2" }.to_owned();
         let (hosts, cap, bad) = (self.nodes.len(), self.cap, self.args.bad);
         let known = Summary {
@@ -413,7 +413,7 @@ impl Clock {
 /// Waits until all nodes have all of version 2.
 async fn staged(nodes: Vec<Node>, begun: Instant) -> Option<Duration> {
     for node in &nodes {
-        while !transfers::of(node, "v2").await.is_some_and(|told| told.have >= told.total) {
+        while !transfers::of(node, "v2").await.is_some_and(|told| told.staged) {
             sleep(LOOK).await;
         }
     }
