@@ -1,1 +1,11 @@
-//! x
+//! Tests of the whole: real `baton` processes on loopback, each running a real service, watched from
+//! outside.
+//!
+//! * [`mesh`]: starts nodes, and ends everything that it started
+//! * [`prober`]: knows only ports, and says who was down when
+
+// This crate is tests through and through: what fails in it must fail loudly.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+pub mod mesh;
+pub mod prober;

@@ -1,0 +1,321 @@
+//! A mesh of real node processes, all on this machine, in a directory of its own.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long anything that is waited for may take.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One mesh at a time: two cores carry no more.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// What a command printed, and its exit code.
+#[derive(Debug)]
+pub struct Ended {
+    /// The exit code.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Ended {
+    /// Asserts the exit code.
+    #[track_caller]
+    pub fn code(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{}\n{}", self.stdout, self.stderr);
+        self
+    }
+}
+
+/// One node.
+#[derive(Debug)]
+pub struct Node {
+    /// What it is called.
+    pub name: String,
+    /// Where its service answers.
+    pub service_port: u16,
+    dir: PathBuf,
+    daemon: Option<Child>,
+}
+
+/// A mesh. Dropping it ends every process that came of it.
+pub struct Mesh {
+    /// The nodes; the first has founded the mesh.
+    pub nodes: Vec<Node>,
+    dir: tempfile::TempDir,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// The program under test, as this very run of cargo builds it.
+pub fn baton() -> &'static Path {
+    static BATON: OnceLock<PathBuf> = OnceLock::new();
+    BATON.get_or_init(|| {
+        let test = std::env::current_exe().unwrap();
+        let profile_dir = test.parent().unwrap().parent().unwrap().to_owned();
+        let profile = match profile_dir.file_name().unwrap().to_str().unwrap() {
+            "debug" => "dev",
+            other => other,
+        };
+        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+        let built = Command::new(cargo)
+            .args(["build", "--quiet", "--package", "baton", "--profile", profile])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status()
+            .unwrap();
+        assert!(built.success(), "baton does not build");
+        profile_dir.join("baton")
+    })
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Runs a command to its end.
+pub fn run(command: &mut Command) -> Ended {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    Ended {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Waits until `look` sees something.
+#[track_caller]
+pub fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + PATIENCE;
+    while Instant::now() < until {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("not within {PATIENCE:?}: {what}");
+}
+
+impl Mesh {
+    /// A mesh of `count` nodes in group `web`, all up, with as many voters as they are to have.
+    pub fn start(count: usize, max_unavailable: &str) -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = tempfile::Builder::new().prefix("bt-").tempdir_in("/tmp").unwrap();
+        let mut mesh = Self { nodes: Vec::new(), dir, _turn: turn };
+        let founder_port = free_port();
+        let founder_dir = mesh.dir.path().join("n1");
+        run(Command::new(baton()).arg("init").arg("test").arg("--data-dir").arg(&founder_dir))
+            .code(0);
+        let token = run(Command::new(baton())
+            .args(["token", "--uses", "99", "--address", &format!("127.0.0.1:{founder_port}")])
+            .arg("--data-dir")
+            .arg(&founder_dir))
+        .code(0);
+        for number in 1..=count {
+            let port = if number == 1 { founder_port } else { free_port() };
+            mesh.add(number, port, token.stdout.trim());
+        }
+        for at in 0..count {
+            mesh.up(at);
+        }
+        let voters = if count >= 7 {
+            5
+        } else if count >= 3 {
+            3
+        } else {
+            1
+        };
+        wait("members and voters", || {
+            let status = mesh.json(0, "status")?;
+            let enough = status["members"] == count && status["voters"].as_array()?.len() == voters;
+            let web = status["groups"].as_array()?.iter().find(|it| it["name"] == "web")?;
+            (enough && web["members"] == count).then_some(())
+        });
+        mesh.cli(
+            0,
+            &["group", "set", "web", "--min-healthy", "1s", "--max-unavailable", max_unavailable],
+        )
+        .code(0);
+        mesh
+    }
+
+    fn add(&mut self, number: usize, port: u16, token: &str) {
+        let (name, service_port) = (format!("n{number}"), free_port());
+        let dir = self.dir.path().join(&name);
+        std::fs::create_dir_all(&dir).unwrap();
+        let token = if number == 1 { String::new() } else { format!("token = \"{token}\"\n") };
+        let text = format!(
+            "data_dir = \"{}\"\nname = \"{name}\"\nlisten = \"127.0.0.1:{port}\"\nagent_check = \"off\"\n\
+             {token}[groups.web]\nvars = {{ port = \"{service_port}\" }}\n",
+            dir.display()
+        );
+        std::fs::write(dir.join("baton.toml"), text).unwrap();
+        self.nodes.push(Node { name, service_port, dir, daemon: None });
+    }
+
+    /// The directory of everything.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A node's data directory.
+    pub fn data_dir(&self, at: usize) -> &Path {
+        &self.nodes[at].dir
+    }
+
+    /// Where a node's services answer.
+    pub fn ports(&self) -> Vec<u16> {
+        self.nodes.iter().map(|node| node.service_port).collect()
+    }
+
+    /// Starts a node's daemon.
+    pub fn up(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        let log = std::fs::File::options().create(true).append(true).open(node.dir.join("log"));
+        let daemon = Command::new(baton())
+            .arg("node")
+            .arg("--config")
+            .arg(node.dir.join("baton.toml"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log.unwrap())
+            .spawn()
+            .unwrap();
+        node.daemon = Some(daemon);
+    }
+
+    /// Kills a node's daemon, and nothing else of it.
+    pub fn kill(&mut self, at: usize) {
+        if let Some(mut daemon) = self.nodes[at].daemon.take() {
+            daemon.kill().unwrap();
+            daemon.wait().unwrap();
+        }
+    }
+
+    /// Kills a node's service and what looks after it.
+    pub fn kill_service(&self, at: usize) {
+        kill_all(&processes_of(&self.nodes[at].dir));
+    }
+
+    /// Starts a command against a node.
+    pub fn command(&self, at: usize, arguments: &[&str]) -> Command {
+        let mut command = Command::new(baton());
+        command.args(arguments).arg("--data-dir").arg(&self.nodes[at].dir);
+        command
+    }
+
+    /// Runs a command against a node.
+    pub fn cli(&self, at: usize, arguments: &[&str]) -> Ended {
+        run(&mut self.command(at, arguments))
+    }
+
+    /// What a command shows as JSON; `None` where it fails.
+    pub fn json(&self, at: usize, command: &str) -> Option<Value> {
+        let words: Vec<_> = command.split(' ').chain(["-o", "json"]).collect();
+        let ended = self.cli(at, &words);
+        (ended.code == 0).then(|| serde_json::from_str(&ended.stdout).ok())?
+    }
+
+    /// The place of the node that leads.
+    pub fn leader(&self) -> usize {
+        let leader = wait("a leader", || {
+            let up = self.nodes.iter().position(|node| node.daemon.is_some())?;
+            let status = self.json(up, "status")?;
+            status["leader"].as_str().map(str::to_owned)
+        });
+        self.nodes.iter().position(|node| node.name == leader).unwrap()
+    }
+
+    /// The place of a node that holds a permit.
+    pub fn holder(&self, from: usize) -> usize {
+        let name = wait("a permit", || {
+            let permits = self.json(from, "permits")?;
+            permits.as_array()?.first()?["node"].as_str().map(str::to_owned)
+        });
+        self.nodes.iter().position(|node| node.name == name).unwrap()
+    }
+
+    /// Writes a release's directory: `mode` is empty, `unready` or `crash`.
+    pub fn release(&self, version: &str, mode: &str) -> String {
+        let source = self.dir.path().join(format!("source-{version}"));
+        std::fs::create_dir_all(&source).unwrap();
+        let testd = baton().with_file_name("testd");
+        let spec = format!(
+            "service = \"web\"\n[run]\ncommand = [\"{}\", \"${{port}}\"]\nstop_timeout = \"2s\"\n\
+             [ready]\nhttp = \"http://127.0.0.1:${{port}}/ready\"\ninterval = \"100ms\"\n\
+             deadline = \"4s\"\n",
+            testd.display()
+        );
+        std::fs::write(source.join("baton.toml"), spec).unwrap();
+        std::fs::write(source.join("VERSION"), version).unwrap();
+        std::fs::write(source.join("MODE"), mode).unwrap();
+        std::fs::write(source.join("data"), vec![b'x'; 300_000]).unwrap();
+        source.to_str().unwrap().to_owned()
+    }
+
+    /// Deploys a good release and asserts that it gets everywhere.
+    pub fn deploy(&self, version: &str) {
+        let source = self.release(version, "");
+        self.cli(0, &["deploy", &source, "-g", "web", "--version", version]).code(0);
+        self.assert_version(version);
+    }
+
+    /// Asks every service itself which version it runs.
+    #[track_caller]
+    pub fn assert_version(&self, version: &str) {
+        for node in &self.nodes {
+            let answer = crate::prober::probe(node.service_port);
+            assert_eq!(answer.as_deref(), Some(version), "{}", node.name);
+        }
+    }
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for node in &self.nodes {
+                let log = std::fs::read_to_string(node.dir.join("log")).unwrap_or_default();
+                let tail: Vec<_> = log.lines().rev().take(15).collect();
+                eprintln!("--- {}", node.name);
+                for line in tail.into_iter().rev() {
+                    eprintln!("{line}");
+                }
+            }
+        }
+        for at in 0..self.nodes.len() {
+            self.kill(at);
+        }
+        // Shims and services outlive daemons on purpose.
+        kill_all(&processes_of(self.dir.path()));
+    }
+}
+
+/// Processes whose command line or environment names something in `dir`: this mesh's own.
+fn processes_of(dir: &Path) -> Vec<u32> {
+    let mark = dir.to_str().unwrap().as_bytes().to_vec();
+    let own = std::process::id();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+        let Some(pid) = pid.filter(|pid| *pid != own) else { continue };
+        let names = |file: &str| {
+            let bytes = std::fs::read(entry.path().join(file)).unwrap_or_default();
+            bytes.windows(mark.len()).any(|window| window == mark)
+        };
+        if names("cmdline") || names("environ") {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+fn kill_all(pids: &[u32]) {
+    for pid in pids {
+        let _ = Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status();
+    }
+}
