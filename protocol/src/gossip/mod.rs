@@ -42,7 +42,7 @@ const HEADERS_PER_MESSAGE: usize = 8;
 pub struct Head {
     /// The last entry that was applied.
     pub index: LogIndex,
-    /// The leader's term, where a leader says it; else 0.
+    /// The leader's term, as far as the sender has heard it; else 0.
     pub term: u64,
     /// Who leads.
     pub leader: Option<NodeId>,

@@ -172,11 +172,24 @@ impl Peer {
         }
     }
 
+    /// Whether this node's voter takes part in the consensus, so that it knows the leader from there.
+    /// One that was allotted an id and never called hears nothing, and follows like any other node.
+    pub(super) fn has_seat(&self) -> bool {
+        self.voter.as_ref().is_some_and(|voter| voter.membership().node(voter.id()).is_some())
+    }
+
     pub(super) fn set_leader(&mut self, now: Instant, leader: Option<NodeId>) {
         if self.leader == leader {
             return;
         }
         self.leader = leader;
+        self.leader_term = match self.role {
+            Role::Leader { term } => term,
+            // Not known until the new leader asks, and never older than what is known where this
+            // node only follows.
+            _ if self.has_seat() => 0,
+            _ => self.leader_term,
+        };
         self.membership.handle(now, membership::Input::Leader(leader));
         self.outputs.push_back(Output::Note(Note::Leader(leader)));
         self.tell_head(now);

@@ -71,6 +71,8 @@ pub struct Peer {
     coordinator: Option<Coordinator>,
     requests: Requests,
     leader: Option<NodeId>,
+    /// The leader's term, as far as it was heard; 0 where it was not.
+    leader_term: u64,
     role: consensus::Role,
     wall_clock: UnixTime,
     house: House,

@@ -170,10 +170,11 @@ impl Peer {
             Message::Propose(request, command) => self.take_proposal(now, from, request, command),
             Message::NotProposed(request, reason) => self.requests.hindered(request, reason),
             Message::Ask(term, question) => {
-                if self.voter.is_none() {
+                if !self.has_seat() && term >= self.leader_term {
                     self.set_leader(now, Some(from));
                 }
                 if self.leader == Some(from) {
+                    self.leader_term = self.leader_term.max(term);
                     self.agent.handle(now, agent::Input::Asked(term, question));
                 }
             }
@@ -213,10 +214,21 @@ impl Peer {
         self.agent.handle(now, agent::Input::Asked(term, question));
     }
 
+    /// What a neighbour says of the leader. Many say it long after it has changed: only a newer term
+    /// is news, unless this node knows of nobody.
+    fn hear_of_leader(&mut self, now: Instant, head: Head) {
+        let news = head.term > self.leader_term || self.leader.is_none();
+        if self.has_seat() || head.leader.is_none() || !news {
+            return;
+        }
+        self.set_leader(now, head.leader);
+        self.leader_term = self.leader_term.max(head.term);
+    }
+
     pub(super) fn tell_head(&mut self, now: Instant) {
         let term = match self.role {
             consensus::Role::Leader { term } => term,
-            _ => 0,
+            _ => self.leader_term,
         };
         let head = Head { index: self.fleet().applied(), term, leader: self.leader };
         self.gossip.handle(now, gossip::Input::Head(head));
@@ -274,9 +286,7 @@ impl Peer {
                 gossip::Output::Send { to, message } => self.send(to, &Message::Gossip(message)),
                 gossip::Output::Received { from: _, header } => self.judge_header(now, header),
                 gossip::Output::Ahead { node, head } => {
-                    if self.voter.is_none() && head.leader.is_some() {
-                        self.set_leader(now, head.leader);
-                    }
+                    self.hear_of_leader(now, head);
                     self.replica.handle(now, replica::Input::Ahead(node, head.index));
                 }
                 gossip::Output::Misbehaved { node, reason } => {

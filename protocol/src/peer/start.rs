@@ -119,6 +119,7 @@ impl Peer {
             // Above every number of earlier lives, so that no old answer is taken for a new one.
             requests: Requests::new(incarnation.0 << 32),
             leader: None,
+            leader_term: 0,
             role: Role::Follower { leader: None },
             wall_clock: UnixTime::default(),
             house: House { fleet_changed: true, again_at: now, ..House::default() },
