@@ -14,7 +14,7 @@ pub mod voters;
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::agent::report::Report;
+use crate::agent::report::{Report, ServiceReport};
 use crate::consensus::Progress;
 use crate::fleet::Fleet;
 use crate::fleet::command::Command;
@@ -121,12 +121,18 @@ impl Coordinator {
         earliest(earliest(Some(self.ask_at.min(self.voters_at)), self.look_at), lost)
     }
 
-    /// Whether a holder that asks to begin may, by the evidence of this moment. A permit that has
-    /// begun already goes on in a new life: its service is out of action in any case.
+    /// Whether a holder that asks to begin may, by the evidence of this moment. One that has begun
+    /// already goes on where its service is out of action in any case, or is where it is to end; where
+    /// it still serves as before, as its echo came late, it is judged like the first time.
     pub fn may_begin(&self, now: Instant, fleet: &Fleet, node: NodeId, permit: PermitId) -> bool {
         let held = fleet.permits().get(&permit).filter(|permit| permit.node == node);
         held.is_some_and(|permit| {
-            permit.has_begun() || judge::evidence_allows(now, fleet, &self.evidence, permit)
+            let service = self.evidence.service(now, fleet, &permit.group, node);
+            let harmless = |it: &ServiceReport| {
+                !it.condition.is_available() || it.release == Some(permit.release)
+            };
+            let goes_on = permit.has_begun() && service.is_some_and(harmless);
+            goes_on || judge::evidence_allows(now, fleet, &self.evidence, permit)
         })
     }
 
