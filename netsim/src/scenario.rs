@@ -279,10 +279,17 @@ impl Director {
             let at = world.within(span);
             let for_how_long = Duration::from_millis(200) + world.within(Duration::from_secs(20));
             let host = self.anybody(world);
-            match world.rng.below(14) {
+            match world.rng.below(17) {
                 10..=11 => {
                     self.fault(world, at, Event::CrashHolder);
                     self.fault(world, at + Duration::from_secs(15), Event::Heal);
+                }
+                // A whole machine is away for long, service and all.
+                13..=15 => {
+                    let away = Duration::from_secs(10) + world.within(Duration::from_secs(50));
+                    self.fault(world, at, Event::Crash { host });
+                    self.fault(world, at, Event::ServiceDies { host });
+                    self.fault(world, at + away, Event::Restart { host });
                 }
                 12 => {
                     let mut hosts: Vec<Host> = (0..self.options.hosts).collect();

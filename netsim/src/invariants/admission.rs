@@ -18,8 +18,7 @@ const KNOWN_AFTER: Duration = Duration::from_secs(10);
 pub(super) fn check(judge: &Judge, now: Instant, hosts: &[Rig], host: Host) -> Result<(), String> {
     let Some(rig) = hosts.get(host).filter(|rig| rig.service.serves()) else { return Ok(()) };
     let Some(permit) = judge.newest.permit_of(rig.config.node) else { return Ok(()) };
-    let once = judge.begun.get(&permit.id).is_some_and(|begun| begun.len() == 1);
-    if permit.kind == PermitKind::Repair || !once {
+    if permit.kind == PermitKind::Repair {
         return Ok(()); // it was out of action before
     }
     let Some(group) = judge.newest.groups().get(&group()) else { return Ok(()) };
