@@ -43,7 +43,8 @@ fn a_calm_rollout_takes_the_restarts_that_it_must() {
 fn seeds_to_catch(mutant: Mutant) -> u64 {
     match mutant {
         Mutant::BeginWithoutEcho | Mutant::CapIgnored => 2,
-        Mutant::PermitExpires | Mutant::SkippedSync => 20,
+        Mutant::PermitExpires => 20,
+        Mutant::SkippedSync => 60,
     }
 }
 
