@@ -246,13 +246,9 @@ impl Play<'_> {
         sleep(CALM).await;
         self.view.say("version 2 is deployed");
         let staged = tokio::spawn(staged(self.nodes.clone(), Instant::now()));
-        let clock = &mut Clock::default();
         let code = self
             .deploy("v2", ROLLOUT_WITHIN, |view| {
-                prober.look(|tally| {
-                    clock.look(tally);
-                    view.show(tally, &load.count);
-                });
+                prober.look(|tally| view.show(tally, &load.count));
             })
             .await?;
         let expected = if self.args.bad { ROLLED_BACK } else { 0 };
@@ -267,12 +263,10 @@ impl Play<'_> {
         let rate = (sent - flowing.1) as f64 / flowing.0.elapsed().as_secs_f64();
         let mut summary = self.summary().await?;
         summary.staged = staged;
-        summary.rollout = clock.took();
         (summary.balancer, summary.rate, summary.sent) = (balancer, rate, sent);
         (summary.failed, summary.failures) = (load.count.failed(), load.count.failures());
         prober.look(|tally| {
-            clock.look(tally);
-            summary.restart = tally.downtime();
+            (summary.rollout, summary.restart) = (tally.took(), tally.downtime());
             (summary.most_down, summary.probes) = (tally.most_down(), tally.probes());
             summary.on_wanted = tally.on(&summary.wanted);
         });
@@ -385,29 +379,6 @@ impl Play<'_> {
 
 fn output(mut command: Command) -> std::io::Result<Output> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).output()
-}
-
-/// The time from the first service that was down or changed to the last that was back.
-#[derive(Default)]
-struct Clock {
-    first: Option<Instant>,
-    last: Option<Instant>,
-}
-
-impl Clock {
-    fn look(&mut self, tally: &super::tally::Tally) {
-        let calm = tally.down() == 0;
-        match (self.first, self.last, calm) {
-            (None, _, false) => self.first = Some(Instant::now()),
-            (Some(_), Some(_), false) => self.last = None,
-            (Some(_), None, true) => self.last = Some(Instant::now()),
-            _ => {}
-        }
-    }
-
-    fn took(&self) -> Option<Duration> {
-        Some(self.last?.duration_since(self.first?))
-    }
 }
 
 /// Waits until all nodes have all of version 2.

@@ -42,6 +42,8 @@ pub struct Tally {
     ports: Vec<Port>,
     most_down: usize,
     downtimes: Vec<Duration>,
+    first_down: Option<Instant>,
+    last_up: Option<Instant>,
     probes: u64,
 }
 
@@ -49,7 +51,8 @@ impl Tally {
     /// Nothing was seen yet of so many ports.
     pub fn new(ports: usize) -> Self {
         let ports = vec![Port::default(); ports];
-        Self { ports, most_down: 0, downtimes: Vec::new(), probes: 0 }
+        let (most_down, downtimes, probes) = (0, Vec::new(), 0);
+        Self { ports, most_down, downtimes, first_down: None, last_up: None, probes }
     }
 
     /// Notes what a probe of `port` saw.
@@ -61,12 +64,14 @@ impl Tally {
                 port.seen_up = true;
                 port.version = version;
                 let ended = port.down_since.take();
+                self.last_up = ended.map(|_| at).or(self.last_up);
                 self.downtimes.extend(ended.map(|since| at.saturating_duration_since(since)));
             }
             Seen::Not(reason) => {
                 port.reason = reason;
                 if port.seen_up && port.down_since.is_none() {
                     port.down_since = Some(at);
+                    self.first_down.get_or_insert(at);
                 }
             }
         }
@@ -77,6 +82,12 @@ impl Tally {
     pub fn begin(&mut self) {
         self.most_down = self.down();
         self.downtimes.clear();
+        (self.first_down, self.last_up) = (None, None);
+    }
+
+    /// From the first service that went down to the last that came back.
+    pub fn took(&self) -> Option<Duration> {
+        Some(self.last_up?.saturating_duration_since(self.first_down?))
     }
 
     /// The ports, in their order.
@@ -178,5 +189,10 @@ mod tests {
         tally.note(0, Seen::Ready("v2".into()), later(450));
         assert_eq!(tally.downtime(), Some(Duration::from_millis(350)));
         assert_eq!((tally.on("v1"), tally.on("v2")), (0, 1));
+        tally.note(0, down(), later(900));
+        tally.note(0, up(), later(1100));
+        assert_eq!(tally.took(), Some(Duration::from_millis(1000)));
+        tally.begin();
+        assert_eq!((tally.took(), tally.downtime()), (None, None));
     }
 }

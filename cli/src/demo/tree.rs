@@ -13,11 +13,14 @@ const FILES: [(usize, usize); 3] = [(900, 16 << 10), (90, 256 << 10), (10, 3 << 
 /// Files in a directory of the tree that is made.
 const FILES_PER_DIRECTORY: usize = 50;
 
-/// One file in so many is another in version 2.
-const CHANGED_ONE_IN: usize = 40;
+/// One file in so many is another in version 2: its middle half, and so a few percent of all bytes.
+const CHANGED_ONE_IN: usize = 20;
 
-/// Bytes that are put into the middle of a changed file, so that all behind it moves.
-const INSERTED_BYTES: usize = 4096;
+/// Bytes by which a changed file grows, so that all behind the change moves.
+const GROWTH_BYTES: usize = 100;
+
+/// Most bytes that are changed in one file, however large it is.
+const CHANGED_BYTES_MAX: usize = 16 << 20;
 
 /// Bytes of the largest file that is asked for by the requests, and how many files are.
 const ASKED_BYTES_MAX: u64 = 64 << 10;
@@ -128,15 +131,16 @@ pub fn files(tree: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
 /// When a file cannot be read or written.
 pub fn change(tree: &Path) -> io::Result<()> {
     let mut random = blake3::Hasher::new().update(b"baton demo, version 2").finalize_xof();
-    let mut inserted = vec![0; INSERTED_BYTES];
     for (path, _) in files(tree)?.iter().step_by(CHANGED_ONE_IN) {
-        random.fill(&mut inserted);
         let bytes = fs::read(path)?;
-        let (before, behind) = bytes.split_at(bytes.len() / 2);
+        let (before, rest) = bytes.split_at(bytes.len() / 4);
+        let changed = (bytes.len() / 2).min(CHANGED_BYTES_MAX);
+        let mut new = vec![0; changed + GROWTH_BYTES];
+        random.fill(&mut new);
         let mut file = fs::File::create(path)?;
         file.write_all(before)?;
-        file.write_all(&inserted)?;
-        file.write_all(behind)?;
+        file.write_all(&new)?;
+        file.write_all(rest.get(changed..).unwrap_or_default())?;
     }
     Ok(())
 }
@@ -180,7 +184,7 @@ mod tests {
             fs::read(&a.0).unwrap() == fs::read(&b.0).unwrap()
         };
         let changed = before.iter().zip(&after).filter(|pair| !same(pair)).count();
-        assert!((10..=50).contains(&changed), "{changed} files changed");
+        assert!((40..=60).contains(&changed), "{changed} files changed");
         assert!(asked(&one).unwrap().len() >= 100);
         fs::remove_dir_all(dir).unwrap();
     }
