@@ -357,6 +357,12 @@ pub fn evidence_allows(now: Instant, fleet: &Fleet, evidence: &Evidence, permit:
     groups.all(|(name, group)| {
         let Ok(limit) = fleet.limit(group) else { return false };
         let mut out = fleet.disrupted(name, group);
+        // Where the cap has fallen below the permits that are out, those begin one after the other,
+        // the oldest first: all of them would wait for each other for ever.
+        let later = |it: &&Permit| !it.has_begun() && it.id > permit.id;
+        for waiting in fleet.permits().values().filter(later) {
+            out.remove(&waiting.node);
+        }
         out.extend(evidence.unavailable(now, fleet, core::iter::once((name, group))));
         out.len() <= limit as usize
     })
