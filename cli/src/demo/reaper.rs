@@ -20,6 +20,10 @@ pub const MARK: &str = "BATON_DEMO_DIR";
 /// How long the processes of a demo may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Looks that must find nothing, one after the other, and the pause between them.
+const EMPTY_LOOKS: usize = 3;
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
 /// What `baton demo-reaper` is told.
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -46,18 +50,18 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 /// Kills the demo's processes until there are none. A shim may start one more while it is looked
-/// for, so that one look is not enough.
+/// for, and a process that just starts has no environment to be known by; so that one empty look is
+/// not enough.
 fn end_all(dir: &Path) {
     let begun = Instant::now();
-    loop {
+    let mut empty = 0;
+    while empty < EMPTY_LOOKS && begun.elapsed() < PATIENCE {
         let left = processes_of(dir);
-        if left.is_empty() || begun.elapsed() > PATIENCE {
-            return;
-        }
+        empty = if left.is_empty() { empty + 1 } else { 0 };
         for pid in left {
             let _ = kill_process(pid, Signal::KILL);
         }
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(LOOK_INTERVAL);
     }
 }
 

@@ -345,6 +345,8 @@ impl Play<'_> {
         }
         if self.args.keep {
             self.leave()?;
+        } else {
+            println!("All of it is ended and removed now.");
         }
         Ok(match (broken.is_empty(), summary.bad) {
             (false, _) => ExitCode::FAILURE,
