@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use baton_node::api::view::Transfer;
 use tokio::time::sleep;
 
 use super::Args;
@@ -321,7 +322,11 @@ impl Play<'_> {
         for node in &self.nodes {
             told.push(transfers::of(node, "v2").await);
         }
-        let received = told.iter().skip(1).map(|told| Some(told.as_ref()?.bytes_received)).sum();
+        // A node that has not all of it yet would count as one that needed little.
+        let of_staged = |told: &Option<Transfer>| {
+            Some(told.as_ref().filter(|told| told.staged)?.bytes_received)
+        };
+        let received = told.iter().skip(1).map(of_staged).sum();
         let seed_sent = told.first().and_then(|told| Some(told.as_ref()?.bytes_sent));
         let wanted = if self.args.bad { "v1" } else { "v2" }.to_owned();
         let (hosts, cap, bad) = (self.nodes.len(), self.cap, self.args.bad);
@@ -346,7 +351,7 @@ impl Play<'_> {
         if self.args.keep {
             self.leave()?;
         } else {
-            println!("All of it is ended and removed now.");
+            println!("All of it is being ended and removed.");
         }
         Ok(match (broken.is_empty(), summary.bad) {
             (false, _) => ExitCode::FAILURE,
