@@ -16,7 +16,7 @@ use super::prober::Prober;
 use super::processes::{Processes, said};
 use super::summary::{Summary, mib};
 use super::view::{self, View};
-use super::{haproxy, transfers, tree};
+use super::{haproxy, http, transfers, tree};
 
 /// How long the nodes may take to be a mesh, and each version to be on all of them.
 const JOIN_WITHIN: Duration = Duration::from_secs(120);
@@ -239,7 +239,7 @@ impl Play<'_> {
     async fn roll_out(&mut self) -> anyhow::Result<Summary> {
         let prober = Prober::start(self.nodes.iter().map(|node| node.service).collect())?;
         self.wait_for_version(&prober, "v1").await?;
-        let (front, balancer) = self.balance()?;
+        let (front, balancer) = self.balance().await?;
         let load = Load::start(&front, tree::asked(&self.tree("v1"))?);
         self.wait_for_requests(&load).await?;
         let flowing = (Instant::now(), load.count.sent());
@@ -288,7 +288,7 @@ impl Play<'_> {
     }
 
     /// HAProxy where it is installed, and else a stand-in inside the demo.
-    fn balance(&mut self) -> anyhow::Result<(Arc<Front>, &'static str)> {
+    async fn balance(&mut self) -> anyhow::Result<(Arc<Front>, &'static str)> {
         let Some(program) = haproxy::find() else {
             self.view.say("no HAProxy is installed: a stand-in asks the agents and the checks");
             return Ok((Front::direct(&self.nodes), "a stand-in for HAProxy"));
@@ -299,11 +299,19 @@ impl Play<'_> {
         let mut command = self.processes.command(&program);
         command.arg("-db").arg("-f").arg(file);
         self.processes.start(command, &dir.join("haproxy.log")).context("HAProxy")?;
+        let begun = Instant::now();
+        while !http::get(self.front, "/VERSION", LOOK).await.is_ok_and(|it| it.status == 200) {
+            self.check_nodes()?;
+            if begun.elapsed() > JOIN_WITHIN {
+                bail!("HAProxy passes no request on");
+            }
+            sleep(LOOK).await;
+        }
         self.view.say("requests go through HAProxy");
         Ok((Front::proxy(self.front), "HAProxy"))
     }
 
-    /// The balancer may need a moment for its first checks; what fails before them is its start.
+    /// Waits until the requests flow at their rate.
     async fn wait_for_requests(&mut self, load: &Load) -> anyhow::Result<()> {
         let begun = Instant::now();
         while load.count.sent() < load::PER_SECOND {
