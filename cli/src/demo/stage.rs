@@ -156,7 +156,7 @@ impl Play<'_> {
         let mut why = anyhow::anyhow!("nothing was heard");
         while begun.elapsed() < JOIN_WITHIN {
             self.check_nodes()?;
-            match self.baton(&["nodes", "-o", "json", "--socket", &socket]).await {
+            match self.baton(&["group", "list", "-o", "json", "--socket", &socket]).await {
                 Ok(text) if count_nodes(&text) >= Some(self.nodes.len()) => return Ok(()),
                 Ok(text) => why = anyhow::anyhow!("{:?} nodes have joined", count_nodes(&text)),
                 Err(error) => why = error,
@@ -408,8 +408,9 @@ async fn staged(nodes: Vec<Node>, begun: Instant) -> Option<Duration> {
 
 /// How many nodes a list in JSON has: an array, or an object that holds one.
 fn count_nodes(text: &str) -> Option<usize> {
-    let value: serde_json::Value = serde_json::from_str(text).ok()?;
-    Some(value.as_array().or_else(|| value.get("nodes")?.as_array())?.len())
+    let groups: serde_json::Value = serde_json::from_str(text).ok()?;
+    let web = groups.as_array()?.iter().find(|group| group["name"] == "web")?;
+    usize::try_from(web["members"].as_u64()?).ok()
 }
 
 fn write_secret(file: &std::path::Path, text: &str) -> std::io::Result<()> {

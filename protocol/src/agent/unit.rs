@@ -140,6 +140,7 @@ pub struct Unit {
     stance: Stance,
     target: Option<ReleaseId>,
     balance: Option<Balance>,
+    handed_back: Option<PermitId>,
     repeat_at: Instant,
     wake_at: Option<Instant>,
     rng: Rng,
@@ -158,6 +159,7 @@ impl Unit {
             stance: Stance::Steady,
             target: None,
             balance: None,
+            handed_back: None,
             repeat_at: Instant::ZERO,
             wake_at: None,
             rng,
@@ -391,7 +393,10 @@ impl Unit {
     fn consider(&mut self, at: Surroundings<'_>, lease: &Lease) {
         let untouched = self.journal.begun != Some(lease.id);
         let nothing_to_do = self.process.ready_since(lease.release).is_some() || !lease.may_start;
-        if untouched && nothing_to_do {
+        // Once "never began" was said it must stay true: the word may be on its way for long. In a
+        // new life the log refuses it, as it names the old one.
+        let handed_back = self.handed_back == Some(lease.id);
+        if untouched && (nothing_to_do || handed_back) {
             return self.hand_back(at, lease.id);
         }
         let known = self.process != Process::Unknown;
@@ -404,6 +409,7 @@ impl Unit {
         self.stance = Stance::Steady;
         let Some(incarnation) = at.life else { return };
         if self.repeat_due(at.now) {
+            self.handed_back = Some(permit);
             self.propose(Command::Close { permit, incarnation, proof: Proof::NeverBegan });
         }
     }
