@@ -546,10 +546,10 @@ impl World {
 
     fn act(&mut self, host: Host, action: &ServiceAction) {
         self.note(&format!("host {host} service {action:?}"));
-        if let ServiceAction::Start { release } = action {
-            if !self.hosts[host].store.is_sealed(*release) {
-                self.judge.fail(&format!("host {host} starts {release:?}, which is not whole"));
-            }
+        if let ServiceAction::Start { release } = action
+            && !self.hosts[host].store.is_sealed(*release)
+        {
+            self.judge.fail(&format!("host {host} starts {release:?}, which is not whole"));
         }
         let Self { judge, hosts, now, .. } = self;
         judge.acts(*now, hosts, host, action);
@@ -605,10 +605,10 @@ impl World {
                 Some(Temper::NeverReady) | None => {}
             }
         }
-        if let Some(event) = seen {
-            if self.hosts[host].peer.is_some() {
-                self.feed(host, Input::Service(group(), event));
-            }
+        if let Some(event) = seen
+            && self.hosts[host].peer.is_some()
+        {
+            self.feed(host, Input::Service(group(), event));
         }
     }
 

@@ -1,5 +1,8 @@
 //! The wires, on loopback.
 
+// What fails here must fail loudly.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::time::Duration;
 
 use baton_node::net::{BulkFrame, Net, NetConfig, NetEvent};

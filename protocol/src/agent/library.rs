@@ -253,6 +253,15 @@ impl Library {
         self.outputs.push_back(LibraryOutput::Changed(id));
     }
 
+    /// Asks for the chunks of a release that are still missing as if for the first time: nothing has
+    /// come for long, so that whatever its neighbours believe of this node is better said anew.
+    pub fn ask_anew(&mut self, release: ReleaseId) {
+        let fetching = |volume: &&Volume| matches!(volume.step, Step::FetchingContent);
+        if self.volumes.get(&release).filter(fetching).is_some() {
+            self.outputs.push_back(LibraryOutput::Store(StoreCommand::Prepare { release }));
+        }
+    }
+
     /// Lets every release go that is not in `keep`.
     pub fn retain(&mut self, keep: &BTreeSet<ReleaseId>) {
         let gone: Vec<_> = self.volumes.keys().filter(|id| !keep.contains(id)).copied().collect();

@@ -35,6 +35,10 @@ use unit::{ServiceAction, Surroundings, Unit, UnitOutput};
 /// Releases of each service that are fetched or kept although nothing runs them yet.
 const AHEAD_MAX: usize = 3;
 
+/// How long a release's share may stay the same before its missing chunks are asked for anew. The
+/// swarm mends what it loses in less; this is for what it does not see.
+const STALLED_AFTER: core::time::Duration = core::time::Duration::from_secs(15);
+
 /// What can happen to an agent.
 #[derive(Clone, Debug)]
 pub enum Input {
@@ -97,7 +101,7 @@ pub struct Agent {
     library: Library,
     units: BTreeMap<GroupName, Unit>,
     early: BTreeMap<GroupName, ServiceEvent>,
-    progress: BTreeMap<ReleaseId, u16>,
+    progress: BTreeMap<ReleaseId, (u16, Instant)>,
     asked: (u64, Question),
     last_report: Option<Report>,
     writes: BTreeMap<Token, GroupName>,
@@ -136,7 +140,7 @@ impl Agent {
 
     /// What this node would tell the leader now.
     pub fn report(&self, now: Instant) -> Report {
-        let thousandths = |id| (id, self.progress.get(&id).copied().unwrap_or_default());
+        let thousandths = |id| (id, self.progress.get(&id).map_or(0, |(share, _)| *share));
         let services = self.units.iter().map(|(name, unit)| (name.clone(), unit.report(now)));
         Report {
             question: self.asked,
@@ -282,6 +286,18 @@ impl Agent {
         }
     }
 
+    fn progressed(&mut self, now: Instant, release: ReleaseId, thousandths: u16) {
+        let fetching: BTreeSet<_> = self.library.fetching().collect();
+        self.progress.retain(|id, _| fetching.contains(id));
+        let before = self.progress.get(&release).filter(|(seen, _)| *seen == thousandths);
+        let since = before.map_or(now, |(_, since)| *since);
+        let stalled = now.since(since) >= STALLED_AFTER;
+        if stalled {
+            self.library.ask_anew(release);
+        }
+        self.progress.insert(release, (thousandths, if stalled { now } else { since }));
+    }
+
     fn take_service_event(&mut self, now: Instant, name: GroupName, event: ServiceEvent) {
         if self.units.contains_key(&name) {
             self.with_unit(now, &name, |unit, at| unit.observe(at, &event));
@@ -314,10 +330,7 @@ impl Machine for Agent {
             Input::Service(name, event) => self.take_service_event(now, name, event),
             Input::Store(event) => self.take_store_event(now, event),
             Input::Fetched(object) => self.library.complete(object),
-            Input::Progress(release, thousandths) => {
-                self.progress.insert(release, thousandths);
-                self.progress.retain(|id, _| self.library.fetching().any(|it| it == *id));
-            }
+            Input::Progress(release, thousandths) => self.progressed(now, release, thousandths),
             Input::Asked(term, question) => self.asked = (term, question),
             Input::Persisted(token) => {
                 if let Some(name) = self.writes.remove(&token) {

@@ -109,7 +109,7 @@ impl Care {
         let caught_up = fleet.voters().learners.keys().filter(|it| self.has_caught_up(fleet, **it));
         let promote: Vec<_> = caught_up.copied().take(missing).collect();
         let staying = fleet.voters().voters.len() - gone.len();
-        if promote.is_empty() || (staying + promote.len()) % 2 == 0 {
+        if promote.is_empty() || (staying + promote.len()).is_multiple_of(2) {
             return None;
         }
         if !gone.is_empty() {

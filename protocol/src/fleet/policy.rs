@@ -45,7 +45,7 @@ impl Default for Policy {
 }
 
 /// How many members of a set may be out of service at once: a count, a percentage, or both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Cap {
     /// At most so many.
     pub count: Option<u32>,
@@ -59,12 +59,6 @@ pub struct Cap {
 
 /// 10 %, at least 1: what holds where nobody wrote a cap.
 const DEFAULT_PERCENT: u32 = 10;
-
-impl Default for Cap {
-    fn default() -> Self {
-        Self { count: None, percent: None, allow_half: false, allow_downtime: false }
-    }
-}
 
 /// Why no service may be taken down under a cap. Each text says what would do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

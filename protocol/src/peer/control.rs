@@ -45,10 +45,10 @@ impl Peer {
         let Some(coordinator) = &self.coordinator else {
             return Err("this node does not lead the log".to_owned());
         };
-        if let Command::Begin { permit, .. } = &command {
-            if !coordinator.may_begin(now, self.replica.fleet(), by, *permit) {
-                return Err("the evidence does not allow it now".to_owned());
-            }
+        if let Command::Begin { permit, .. } = &command
+            && !coordinator.may_begin(now, self.replica.fleet(), by, *permit)
+        {
+            return Err("the evidence does not allow it now".to_owned());
         }
         self.append(now, by, request, command);
         Ok(())
@@ -163,12 +163,11 @@ impl Peer {
             Role::Follower { leader } => self.set_leader(now, leader),
             Role::Candidate => self.set_leader(now, None),
         }
-        if leads {
-            if let Some(command) = self.first_entry.take() {
-                if let Some(voter) = &mut self.voter {
-                    voter.handle(now, consensus::Input::Propose { handle: 0, command });
-                }
-            }
+        if leads
+            && let Some(command) = self.first_entry.take()
+            && let Some(voter) = &mut self.voter
+        {
+            voter.handle(now, consensus::Input::Propose { handle: 0, command });
         }
     }
 
@@ -302,10 +301,11 @@ impl Peer {
     /// An entry of the log was applied here.
     pub(super) fn applied(&mut self, now: Instant, applied: Applied) {
         self.house.fleet_changed = true;
-        if let Some((by, request)) = applied.origin {
-            if by == self.config.node && request != 0 {
-                self.answer(request, &applied);
-            }
+        if let Some((by, request)) = applied.origin
+            && by == self.config.node
+            && request != 0
+        {
+            self.answer(request, &applied);
         }
         let outcome = applied.outcome.as_deref().unwrap_or_default();
         let groups = outcome.iter().filter_map(|event| match event {
@@ -316,13 +316,13 @@ impl Peer {
         for rollout in rollouts {
             self.note_rollout(rollout);
         }
-        if let (Some(coordinator), Some((by, _))) = (&mut self.coordinator, applied.origin) {
-            if by == self.config.node {
-                let names: Vec<_> = self.replica.fleet().groups().keys().cloned().collect();
-                for name in names {
-                    let input = coordinator::Input::Decided(name);
-                    coordinator.handle(now, self.replica.fleet(), input);
-                }
+        if let (Some(coordinator), Some((by, _))) = (&mut self.coordinator, applied.origin)
+            && by == self.config.node
+        {
+            let names: Vec<_> = self.replica.fleet().groups().keys().cloned().collect();
+            for name in names {
+                let input = coordinator::Input::Decided(name);
+                coordinator.handle(now, self.replica.fleet(), input);
             }
         }
         self.tell_head(now);

@@ -203,10 +203,7 @@ impl Peer {
     }
 
     pub(super) fn ask_everybody(&mut self, now: Instant, question: Question) {
-        let term = match self.role {
-            consensus::Role::Leader { term } => term,
-            _ => return,
-        };
+        let consensus::Role::Leader { term } = self.role else { return };
         let connected: Vec<_> = self.sessions.members().collect();
         for node in connected {
             self.send(node, &Message::Ask(term, question));
