@@ -22,6 +22,8 @@ pub mod release;
 pub mod rollout;
 pub mod roster;
 pub mod steering;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

@@ -1,0 +1,274 @@
+//! What the log refuses, whoever proposes it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::command::{
+    Candidate, Command, Decision, Envelope, NewRollout, PolicyChange, Proof, Verdict,
+};
+use super::event::{Event, Refusal};
+use super::permit::PermitKind;
+use super::{Applied, Fleet};
+use crate::artifact::header::{ChunkRef, Header};
+use crate::codec;
+use crate::consensus::Entry;
+use crate::id::{
+    ChunkHash, GroupName, Incarnation, KeyId, MeshId, NodeId, Nonce, PermitId, ReleaseId,
+    RolloutId, Sequence,
+};
+use crate::time::UnixTime;
+use crate::trust::certificate::{Certificate, Role};
+use crate::trust::key::SecretKey;
+use crate::trust::{self, token::JoinToken};
+
+struct Mesh {
+    fleet: Fleet,
+    group: GroupName,
+    rollout: RolloutId,
+    new: ReleaseId,
+}
+
+fn key(number: u8) -> SecretKey {
+    SecretKey::from_seed([number; 32])
+}
+
+fn node(number: u8) -> NodeId {
+    NodeId(key(number).public())
+}
+
+fn candidate(certificate: Certificate, number: u8) -> Candidate {
+    Candidate {
+        certificate,
+        name: format!("n{number}").parse().unwrap(),
+        zone: None,
+        addresses: Vec::new(),
+        incarnation: Incarnation(1),
+    }
+}
+
+impl Mesh {
+    /// A mesh of `count` nodes, all in service on version 1, with a rollout of version 2 under way.
+    fn new(count: u8, cap: &str) -> Self {
+        let (root, publisher) = (key(200), key(201));
+        let group: GroupName = "web".parse().unwrap();
+        let mut mesh = Self {
+            fleet: Fleet::default(),
+            group: group.clone(),
+            rollout: RolloutId::default(),
+            new: ReleaseId([0; 32]),
+        };
+        let founder = trust::founder(&root, [9; 32], node(1));
+        let found = Command::Found {
+            mesh: MeshId(root.public()),
+            name: "test".parse().unwrap(),
+            founder: candidate(founder, 1),
+            publisher: KeyId(publisher.public()),
+        };
+        mesh.ok(1, found);
+        let name = "test".parse().unwrap();
+        let token =
+            JoinToken::issue(&root, name, [8; 32], UnixTime(100), 99, Role::Member, Vec::new());
+        for number in 2..=count {
+            let certificate = token.certify(node(number), Role::Member).unwrap();
+            mesh.ok(number, Command::Admit(candidate(certificate, number)));
+        }
+        let [old, new] = [1, 2].map(|sequence| mesh.register(&publisher, sequence));
+        for number in 1..=count {
+            mesh.ok(number, Command::JoinGroup { group: group.clone() });
+            let (group, incarnation) = (group.clone(), Incarnation(1));
+            mesh.ok(number, Command::Enroll { group, release: old, incarnation });
+        }
+        let max_unavailable = Some(cap.parse().unwrap());
+        let change = PolicyChange { max_unavailable, ..PolicyChange::default() };
+        let person = String::new();
+        mesh.ok(1, Command::SetGroup { group: group.clone(), change, person });
+        mesh.roll_out(old);
+        let done = Decision { verdict: Some(Verdict::Done), ..mesh.decision() };
+        mesh.ok(1, Command::Decide(done));
+        mesh.roll_out(new);
+        mesh.new = new;
+        mesh
+    }
+
+    fn register(&mut self, publisher: &SecretKey, sequence: u64) -> ReleaseId {
+        let header = Header {
+            service: "web".parse().unwrap(),
+            version: format!("v{sequence}").parse().unwrap(),
+            sequence: Sequence(sequence),
+            expires: None,
+            manifest: vec![ChunkRef { hash: ChunkHash([7; 32]), len: 10 }],
+            size_bytes: 0,
+            files: 0,
+        };
+        let signed = trust::release::sign(&header, publisher);
+        let id = signed.id();
+        self.ok(1, Command::Register { header: signed });
+        id
+    }
+
+    fn roll_out(&mut self, release: ReleaseId) {
+        let group = self.group.clone();
+        let expected = self.fleet.groups()[&group].generation;
+        let person = String::new();
+        let new = NewRollout { group, release, expected, back: false, person };
+        let applied = self.say(1, Command::CreateRollout(new));
+        assert!(applied.outcome.is_ok(), "{applied:?}");
+        self.rollout = RolloutId(applied.index);
+    }
+
+    fn say(&mut self, number: u8, command: Command) -> Applied {
+        let at = UnixTime(50);
+        let envelope = Envelope { by: node(number), request: 0, at, command };
+        let index = self.fleet.applied().next();
+        self.fleet.apply(index, &Entry::Command(codec::encode(&envelope)))
+    }
+
+    fn ok(&mut self, number: u8, command: Command) -> Vec<Event> {
+        let applied = self.say(number, command);
+        applied.outcome.unwrap_or_else(|refusal| panic!("{refusal}"))
+    }
+
+    fn decision(&self) -> Decision {
+        Decision {
+            rollout: self.rollout,
+            expected: self.fleet.groups()[&self.group].generation,
+            verdict: None,
+            unavailable: BTreeSet::new(),
+            found_on_target: BTreeSet::new(),
+            grants: BTreeMap::new(),
+        }
+    }
+
+    /// Grants to the nodes of these numbers, while others are said to be unavailable.
+    fn grant(&mut self, to: &[u8], kind: PermitKind, out: &[u8]) -> Result<(), Refusal> {
+        let grants = to.iter().map(|number| (node(*number), kind)).collect();
+        let unavailable = out.iter().map(|number| node(*number)).collect();
+        let decision = Decision { grants, unavailable, ..self.decision() };
+        self.say(1, Command::Decide(decision)).outcome.map(drop)
+    }
+
+    fn permit(&self, number: u8) -> PermitId {
+        self.fleet.permit_of(node(number)).unwrap().id
+    }
+
+    fn begin(&mut self, number: u8) -> Result<Vec<Event>, Refusal> {
+        let (permit, incarnation) = (self.permit(number), Incarnation(1));
+        self.say(number, Command::Begin { permit, incarnation, nonce: Nonce(5) }).outcome
+    }
+
+    fn close(&mut self, number: u8, by: u8, proof: Proof) -> Result<Vec<Event>, Refusal> {
+        let (permit, incarnation) = (self.permit(number), Incarnation(1));
+        self.say(by, Command::Close { permit, incarnation, proof }).outcome
+    }
+}
+
+#[test]
+fn a_permit_over_the_cap_is_refused_and_changes_nothing() {
+    let mut mesh = Mesh::new(8, "2");
+    mesh.grant(&[1, 2], PermitKind::Restart, &[]).unwrap();
+    let before = mesh.fleet.permits().clone();
+    let refused = mesh.grant(&[3], PermitKind::Restart, &[]).unwrap_err();
+    assert_eq!(refused, Refusal::CapUsedUp { group: mesh.group.clone(), limit: 2 });
+    assert_eq!(*mesh.fleet.permits(), before);
+}
+
+#[test]
+fn a_decision_is_taken_as_a_whole_or_not_at_all() {
+    let mut mesh = Mesh::new(8, "2");
+    assert!(mesh.grant(&[1, 2, 3], PermitKind::Restart, &[]).is_err());
+    assert!(mesh.fleet.permits().is_empty());
+}
+
+#[test]
+fn what_is_down_already_counts_and_mending_it_does_not() {
+    let mut mesh = Mesh::new(8, "2");
+    mesh.grant(&[1], PermitKind::Restart, &[7]).unwrap();
+    assert!(mesh.grant(&[2], PermitKind::Restart, &[7]).is_err());
+    mesh.grant(&[7], PermitKind::Repair, &[7]).unwrap();
+    assert!(mesh.grant(&[8], PermitKind::Repair, &[7, 8]).is_err(), "D alone is at the cap");
+}
+
+#[test]
+fn a_permit_closes_by_its_holder_s_proof_in_the_life_that_began_it_and_not_otherwise() {
+    let mut mesh = Mesh::new(4, "1");
+    mesh.grant(&[2], PermitKind::Restart, &[]).unwrap();
+    let ready = Proof::Ready { release: mesh.new };
+    assert!(mesh.close(2, 2, ready.clone()).is_err(), "it has not begun");
+    mesh.begin(2).unwrap();
+    assert!(mesh.close(2, 3, ready.clone()).is_err(), "another node's");
+    assert!(mesh.close(2, 2, Proof::Ready { release: ReleaseId([4; 32]) }).is_err());
+    mesh.ok(2, Command::Live { incarnation: Incarnation(2) });
+    assert!(mesh.close(2, 2, ready.clone()).is_err(), "an old life's");
+    let (permit, incarnation) = (mesh.permit(2), Incarnation(2));
+    mesh.ok(2, Command::Begin { permit, incarnation, nonce: Nonce(6) });
+    mesh.ok(2, Command::Close { permit, incarnation, proof: ready });
+    assert!(mesh.fleet.permits().is_empty());
+    assert_eq!(mesh.fleet.groups()[&mesh.group].members[&node(2)].running, Some(mesh.new));
+}
+
+#[test]
+fn a_permit_that_has_begun_is_overridden_only_with_the_word_that_its_node_is_fenced() {
+    let mut mesh = Mesh::new(4, "1");
+    mesh.grant(&[2], PermitKind::Restart, &[]).unwrap();
+    mesh.begin(2).unwrap();
+    let permit = mesh.permit(2);
+    let over =
+        |fenced| Command::Override { permit, fenced, reason: "x".into(), person: "y".into() };
+    assert_eq!(mesh.say(1, over(false)).outcome, Err(Refusal::NotFenced(permit)));
+    mesh.ok(1, over(true));
+    assert!(mesh.fleet.permits().is_empty());
+}
+
+#[test]
+fn a_removed_holder_still_counts() {
+    let mut mesh = Mesh::new(9, "1");
+    mesh.grant(&[2], PermitKind::Restart, &[]).unwrap();
+    mesh.begin(2).unwrap();
+    mesh.ok(1, Command::Remove { node: node(2), person: String::new() });
+    assert!(mesh.grant(&[3], PermitKind::Restart, &[]).is_err());
+}
+
+#[test]
+fn a_cap_that_falls_revokes_nothing_and_grants_nothing() {
+    let mut mesh = Mesh::new(8, "2");
+    mesh.grant(&[1, 2], PermitKind::Restart, &[]).unwrap();
+    let max_unavailable = Some("1".parse().unwrap());
+    let change = PolicyChange { max_unavailable, ..PolicyChange::default() };
+    let group = mesh.group.clone();
+    mesh.ok(1, Command::SetGroup { group, change, person: String::new() });
+    assert_eq!(mesh.fleet.permits().len(), 2);
+    mesh.begin(1).unwrap();
+    mesh.close(1, 1, Proof::Ready { release: mesh.new }).unwrap();
+    assert!(mesh.grant(&[3], PermitKind::Restart, &[]).is_err());
+}
+
+#[test]
+fn turning_back_retargets_the_permits_that_are_out() {
+    let mut mesh = Mesh::new(8, "2");
+    mesh.grant(&[1, 2], PermitKind::Restart, &[]).unwrap();
+    mesh.begin(1).unwrap();
+    let (permit, incarnation) = (mesh.permit(1), Incarnation(1));
+    mesh.ok(1, Command::Fail { permit, incarnation, reason: "no".into() });
+    let back = Verdict::Rollback { reason: "no".into() };
+    let decision = Decision { verdict: Some(back), ..mesh.decision() };
+    mesh.ok(1, Command::Decide(decision));
+    let targets: BTreeSet<_> = mesh.fleet.permits().values().map(|it| it.release).collect();
+    assert_eq!(targets.len(), 1);
+    assert!(!targets.contains(&mesh.new));
+}
+
+#[test]
+fn a_second_rollout_and_one_on_a_stale_look_are_refused() {
+    let mut mesh = Mesh::new(4, "1");
+    let group = mesh.group.clone();
+    let expected = mesh.fleet.groups()[&group].generation;
+    let release = mesh.new;
+    let new = NewRollout { group, release, expected, back: false, person: String::new() };
+    let refused = mesh.say(2, Command::CreateRollout(new)).outcome.unwrap_err();
+    assert_eq!(refused, Refusal::Conflict(mesh.rollout));
+}
+
+#[test]
+fn two_that_take_the_same_log_are_the_same() {
+    let (one, two) = (Mesh::new(5, "1"), Mesh::new(5, "1"));
+    assert_eq!(codec::encode(&one.fleet), codec::encode(&two.fleet));
+}
