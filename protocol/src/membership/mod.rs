@@ -1,52 +1,77 @@
 //! Who a node is connected to, and who is alive.
 //!
-//! Up to [`FULL_MESH_MAX`] members everybody is connected to everybody. In a larger mesh a node keeps
-//! an active view: [`VIEW`] neighbours, most of them of its own zone and the rest anywhere, besides
-//! the leader and, for a voter, the other voters. Which neighbours is a matter of a hash of both ends,
-//! so that two nodes agree on whether they are neighbours without a word.
+//! Up to [`FULL_MESH_MAX`] members everybody is connected to everybody. In a larger mesh a node has
+//! some thirty neighbours, most of them of its own zone and the rest anywhere, besides the leader and,
+//! for a voter, the other voters: see `view`.
 //!
 //! The members come from the committed roster. Until there is one, and whenever nobody is left, the
 //! bootstrap addresses and the address book lead to the mesh.
+//!
+//! Of two members that want a connection the one with the lower id dials; the other one only when it
+//! has waited for [`GRACE`]. Who dialled a connection hangs up when it wants it no more. If the other
+//! end still does, it dials, and then it is for that one to hang up.
 
 mod address;
+mod book;
 mod dialer;
+mod event;
+#[cfg(test)]
+mod tests;
+mod view;
 
 pub use address::{Address, AddressError};
+pub use event::{Input, Output};
+pub use view::FULL_MESH_MAX;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::codec;
 use crate::id::{NodeId, ZoneName};
 use crate::machine::Machine;
 use crate::rng::Rng;
 use crate::time::Instant;
 
+use book::Book;
 use dialer::Dialer;
-
-/// Members up to which everybody is connected to everybody.
-pub const FULL_MESH_MAX: usize = 64;
-
-/// Neighbours that a node chooses in a larger mesh. Others choose it as well, so that it has about
-/// as many again that it did not choose.
-const VIEW: usize = 14;
-
-/// Of those, how many are chosen in the own zone.
-const VIEW_OWN_ZONE: usize = 9;
 
 /// A member that has not been heard for so long is silent. Gossip speaks each second.
 const SILENT_AFTER: Duration = Duration::from_secs(5);
 
-/// Pause between two looks at whom to dial.
+/// Pause between two looks at whom to dial, while somebody is missing.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// Time that the node with the higher id leaves to the other one to dial first.
-const GRACE: Duration = Duration::from_secs(2);
+/// The same while nobody is.
+const LOOK_RARELY: Duration = Duration::from_secs(1);
 
-/// Members whose addresses are remembered on disk.
-const BOOK_MAX: usize = 256;
+/// Time that the node with the higher id leaves to the other one to dial first: several round trips
+/// on a long link.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Time after which a second address of a node is tried beside the first.
+const NEXT_ADDRESS_AFTER: Duration = Duration::from_secs(1);
+
+/// A member without neighbours tries its address book and the bootstrap addresses only after so long:
+/// most often its neighbours answer, or are about to dial it.
+const ALONE_FOR: Duration = Duration::from_secs(3);
+
+/// Bootstrap addresses are tried so often while some neighbour is missing, as the roster's addresses
+/// may all be out of date.
+const BOOTSTRAP_EVERY: Duration = Duration::from_secs(60);
+
+/// Bootstrap addresses that are used; those after them are not.
+const BOOTSTRAP_MAX: usize = 64;
+
+/// Dials under way at which a lost node begins no more to the members of its address book.
+const BOOK_DIALS: usize = 8;
+
+/// A connection that held for so long makes its address a good one.
+const LASTED: Duration = Duration::from_secs(5);
+
+/// A connection that this node dialled and wants no more is kept for so long, as it may change its
+/// mind when the leader or the roster does.
+const UNWANTED_FOR: Duration = Duration::from_secs(30);
 
 /// A member, as the roster has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,83 +86,6 @@ pub struct RosterEntry {
     pub voter: bool,
 }
 
-/// What can happen to a membership.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// The moment of `poll_timeout` is here.
-    Timeout,
-    /// The committed members have changed.
-    Roster(Vec<RosterEntry>),
-    /// Addresses at which the mesh may be found.
-    Bootstrap(Vec<Address>),
-    /// The address book that was last given out by [`Output::Remember`].
-    Remembered(Vec<u8>),
-    /// A connection is open.
-    Connected {
-        /// To whom.
-        node: NodeId,
-        /// What was dialled.
-        address: Option<Address>,
-        /// Whether this node dialled.
-        outbound: bool,
-    },
-    /// The node at the other end has proved its membership.
-    Admitted {
-        /// Who.
-        node: NodeId,
-    },
-    /// A connection is closed.
-    Disconnected {
-        /// To whom it was.
-        node: NodeId,
-    },
-    /// A dial came to nothing.
-    DialFailed {
-        /// What was dialled.
-        address: Address,
-    },
-    /// A frame came.
-    Heard {
-        /// From whom.
-        node: NodeId,
-    },
-    /// Who leads the log.
-    Leader(Option<NodeId>),
-}
-
-/// What a membership wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Open a connection.
-    Dial {
-        /// Where.
-        address: Address,
-        /// Who must be there, if known.
-        expect: Option<NodeId>,
-    },
-    /// Close one.
-    HangUp {
-        /// To whom.
-        node: NodeId,
-        /// Why.
-        reason: String,
-    },
-    /// Keep this on disk.
-    Remember(Vec<u8>),
-    /// A neighbour that has proved itself is there.
-    Up {
-        /// Who.
-        node: NodeId,
-        /// Where it stands.
-        zone: Option<ZoneName>,
-    },
-    /// It is there no more.
-    Down {
-        /// Who.
-        node: NodeId,
-    },
-}
-
 /// Whether a member is heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -150,44 +98,55 @@ pub enum Status {
 #[derive(Clone, Debug)]
 struct Link {
     admitted: bool,
+    /// What was dialled, where this node dialled.
+    address: Option<Address>,
+    since: Instant,
     heard: Instant,
+    unwanted_since: Option<Instant>,
+}
+
+/// A member that this node wants to be connected to and is not.
+#[derive(Clone, Copy, Debug)]
+struct Absent {
+    since: Instant,
+    dialled: Option<Instant>,
 }
 
 /// The membership of one node.
 #[derive(Debug)]
 pub struct Membership {
     me: NodeId,
-    zone: Option<ZoneName>,
     roster: BTreeMap<NodeId, RosterEntry>,
     view: BTreeSet<NodeId>,
     links: BTreeMap<NodeId, Link>,
+    absent: BTreeMap<NodeId, Absent>,
     leader: Option<NodeId>,
     bootstrap: Vec<Address>,
-    book: BTreeMap<NodeId, Vec<Address>>,
-    remembered: Vec<u8>,
+    bootstrap_at: Instant,
+    alone_since: Option<Instant>,
+    book: Book,
     dialer: Dialer,
     now: Instant,
-    started: Option<Instant>,
     look_at: Instant,
     outputs: VecDeque<Output>,
 }
 
 impl Membership {
     /// A node that knows nobody. `seed` is for the jitter of its dials.
-    pub fn new(me: NodeId, zone: Option<ZoneName>, seed: u64) -> Self {
+    pub fn new(me: NodeId, seed: u64) -> Self {
         Self {
             me,
-            zone,
             roster: BTreeMap::new(),
             view: BTreeSet::new(),
             links: BTreeMap::new(),
+            absent: BTreeMap::new(),
             leader: None,
             bootstrap: Vec::new(),
-            book: BTreeMap::new(),
-            remembered: Vec::new(),
+            bootstrap_at: Instant::ZERO,
+            alone_since: None,
+            book: Book::default(),
             dialer: Dialer::new(Rng::new(seed)),
             now: Instant::ZERO,
-            started: None,
             look_at: Instant::ZERO,
             outputs: VecDeque::new(),
         }
@@ -195,12 +154,8 @@ impl Membership {
 
     /// Whether `node` was heard lately.
     pub fn status(&self, node: NodeId) -> Status {
-        let heard = self.links.get(&node).filter(|link| link.admitted).map(|link| link.heard);
-        match heard {
-            _ if node == self.me => Status::Alive,
-            Some(heard) if self.now.since(heard) <= SILENT_AFTER => Status::Alive,
-            _ => Status::Silent,
-        }
+        let heard = self.links.get(&node).is_some_and(|link| self.is_heard(link));
+        if heard || node == self.me { Status::Alive } else { Status::Silent }
     }
 
     /// Connected nodes that have proved themselves.
@@ -208,130 +163,216 @@ impl Membership {
         self.links.iter().filter(|(_, link)| link.admitted).map(|(node, _)| *node)
     }
 
-    fn take_roster(&mut self, roster: Vec<RosterEntry>) {
-        let before = core::mem::take(&mut self.roster);
-        self.roster = roster.into_iter().map(|entry| (entry.node, entry)).collect();
-        for node in before.keys().filter(|node| !self.roster.contains_key(node)) {
-            self.book.remove(node);
-            if self.links.contains_key(node) {
-                let reason = "it is no member any more".to_owned();
-                self.outputs.push_back(Output::HangUp { node: *node, reason });
-            }
-        }
-        self.choose_view();
-        self.remember();
+    fn is_heard(&self, link: &Link) -> bool {
+        link.admitted && self.now.since(link.heard) <= SILENT_AFTER
     }
 
-    /// Whom this node chooses: everybody, or those whose hash with this node is lowest, the own zone
-    /// and the rest apart (rendezvous hashing).
-    fn choose_view(&mut self) {
-        let others = || self.roster.values().filter(|entry| entry.node != self.me);
-        if self.roster.len() <= FULL_MESH_MAX {
-            self.view = others().map(|entry| entry.node).collect();
+    fn is_member(&self) -> bool {
+        self.roster.contains_key(&self.me)
+    }
+
+    fn wants(&self, node: NodeId) -> bool {
+        self.view.contains(&node) || self.leader == Some(node)
+    }
+
+    // --- the roster -------------------------------------------------------------------------------
+
+    fn take_roster(&mut self, roster: Vec<RosterEntry>) {
+        let roster: BTreeMap<_, _> = roster.into_iter().map(|entry| (entry.node, entry)).collect();
+        if roster == self.roster {
             return;
         }
-        let ranked = |own: bool, count: usize| {
-            let in_zone = others().filter(|entry| (entry.zone == self.zone) == own);
-            let mut ranked: Vec<_> =
-                in_zone.map(|entry| (affinity(self.me, entry.node), entry.node)).collect();
-            ranked.sort_unstable();
-            ranked.into_iter().map(|(_, node)| node).take(count).collect::<Vec<_>>()
-        };
-        let mut view: BTreeSet<_> = ranked(true, VIEW_OWN_ZONE).into_iter().collect();
-        view.extend(ranked(false, VIEW - view.len()));
-        if view.len() < VIEW {
-            view.extend(ranked(true, VIEW));
-        }
-        let votes = self.roster.get(&self.me).is_some_and(|entry| entry.voter);
-        if votes {
-            view.extend(others().filter(|entry| entry.voter).map(|entry| entry.node));
-        }
-        self.view = view;
-    }
-
-    fn remember(&mut self) {
-        for entry in self.roster.values().filter(|entry| entry.node != self.me) {
-            if self.book.len() < BOOK_MAX || self.book.contains_key(&entry.node) {
-                self.book.insert(entry.node, entry.addresses.clone());
+        let before = core::mem::replace(&mut self.roster, roster);
+        for node in before.into_keys().filter(|node| !self.roster.contains_key(node)) {
+            if self.links.contains_key(&node) {
+                let reason = "it is no member any more".to_owned();
+                self.outputs.push_back(Output::HangUp { node, reason });
             }
         }
-        let bytes = codec::encode(&self.book);
-        if bytes != self.remembered && !self.book.is_empty() {
-            self.remembered.clone_from(&bytes);
-            self.outputs.push_back(Output::Remember(bytes));
-        }
+        self.view = view::choose(self.me, &self.roster);
+        self.book.follow(self.me, &self.roster, &self.view);
+        self.look_at = self.now;
     }
+
+    // --- connections ------------------------------------------------------------------------------
 
     fn connected(&mut self, now: Instant, node: NodeId, address: Option<Address>) {
-        if let Some(address) = &address {
-            self.dialer.succeeded(address);
-            if node == self.me {
-                self.dialer.is_self(address.clone());
+        if node == self.me {
+            if let Some(address) = address {
+                self.dialer.is_self(address);
             }
+            let reason = "it is this node itself".to_owned();
+            return self.outputs.push_back(Output::HangUp { node, reason });
         }
-        self.links.entry(node).or_insert(Link { admitted: false, heard: now });
+        if let Some(address) = &address {
+            self.dialer.connected(address);
+        }
+        let link = Link { admitted: false, address, since: now, heard: now, unwanted_since: None };
+        self.links.entry(node).or_insert(link);
+        self.absent.remove(&node);
     }
 
     fn admitted(&mut self, now: Instant, node: NodeId) {
-        let link = self.links.entry(node).or_insert(Link { admitted: false, heard: now });
+        let Some(link) = self.links.get_mut(&node) else { return };
         link.heard = now;
-        if !link.admitted {
-            link.admitted = true;
-            let zone = self.roster.get(&node).and_then(|entry| entry.zone.clone());
-            self.outputs.push_back(Output::Up { node, zone });
+        if link.admitted {
+            return;
         }
+        link.admitted = true;
+        if let Some(address) = &link.address {
+            self.book.worked(node, address);
+        }
+        let zone = self.roster.get(&node).and_then(|entry| entry.zone.clone());
+        self.outputs.push_back(Output::Up { node, zone });
     }
 
-    fn disconnected(&mut self, node: NodeId) {
-        if self.links.remove(&node).is_some_and(|link| link.admitted) {
+    fn disconnected(&mut self, now: Instant, node: NodeId) {
+        let Some(link) = self.links.remove(&node) else { return };
+        let good = link.admitted && now.since(link.since) >= LASTED;
+        for address in link.address.into_iter().chain(self.addresses(node)) {
+            match good {
+                true => self.dialer.lasted(now, &address),
+                // One that is refused each time is dialled ever more rarely.
+                false => self.dialer.failed(now, &address),
+            }
+        }
+        if link.admitted {
             self.outputs.push_back(Output::Down { node });
         }
+        self.look_at = now;
     }
+
+    /// Where `node` may be reached, the best first.
+    fn addresses(&self, node: NodeId) -> Vec<Address> {
+        match self.book.addresses(node) {
+            [] => self.roster.get(&node).map(|it| book::merge(&it.addresses, &[])),
+            known => Some(known.to_vec()),
+        }
+        .unwrap_or_default()
+    }
+
+    // --- whom to dial and to leave ------------------------------------------------------------------
 
     fn look(&mut self, now: Instant) {
         if now < self.look_at {
             return;
         }
-        self.look_at = now.after(LOOK_EVERY);
-        let early = now.since(*self.started.get_or_insert(now)) < GRACE;
-        let mut targets: Vec<(NodeId, Vec<Address>)> = Vec::new();
-        let wanted = self.view.iter().chain(&self.leader).filter(|node| **node != self.me);
-        for node in wanted.filter(|node| !self.links.contains_key(node)) {
-            // Both ends want this connection: one of them is to dial it.
-            let theirs = *node < self.me && self.roster.len() <= FULL_MESH_MAX;
-            if let Some(entry) = self.roster.get(node).filter(|_| !(theirs && early)) {
-                targets.push((*node, entry.addresses.clone()));
+        self.dialer.expire(now);
+        self.note_absent(now);
+        self.note_alone(now);
+        self.dial_absent(now);
+        self.dial_book(now);
+        self.dial_bootstrap(now);
+        self.leave_unwanted(now);
+        if let Some(book) = self.book.write(now) {
+            self.outputs.push_back(Output::Remember(book));
+        }
+        let calm = self.absent.is_empty() && self.alone_since.is_none();
+        self.look_at = now.after(if calm { LOOK_RARELY } else { LOOK_EVERY });
+    }
+
+    fn note_absent(&mut self, now: Instant) {
+        let wanted = self.view.iter().chain(&self.leader).copied();
+        let absent: Vec<_> =
+            wanted.filter(|node| *node != self.me && !self.links.contains_key(node)).collect();
+        self.absent.retain(|node, _| absent.contains(node));
+        for node in absent {
+            self.absent.entry(node).or_insert(Absent { since: now, dialled: None });
+        }
+    }
+
+    fn note_alone(&mut self, now: Instant) {
+        let alone = !self.links.values().any(|link| self.is_heard(link));
+        self.alone_since = alone.then(|| self.alone_since.unwrap_or(now));
+    }
+
+    fn dial_absent(&mut self, now: Instant) {
+        for (node, absent) in self.absent.clone() {
+            // The leader does not look for a node that is not of its view.
+            let theirs = node < self.me && self.view.contains(&node);
+            let too_early = theirs && now.since(absent.since) < GRACE;
+            let waiting = absent.dialled.is_some_and(|at| now.since(at) < NEXT_ADDRESS_AFTER);
+            if too_early || waiting {
+                continue;
+            }
+            let addresses = self.addresses(node);
+            let dialled = addresses.into_iter().any(|it| self.dial(now, it, Some(node)));
+            if let Some(absent) = self.absent.get_mut(&node).filter(|_| dialled) {
+                absent.dialled = Some(now);
             }
         }
-        let alone = self.neighbours().next().is_none();
-        if alone {
-            targets.extend(self.book.iter().map(|(node, known)| (*node, known.clone())));
+    }
+
+    /// Whether somebody has to be found by other means than the roster.
+    fn is_lost(&self, now: Instant) -> bool {
+        let patience = if self.is_member() { ALONE_FOR } else { Duration::ZERO };
+        self.alone_since.is_some_and(|since| now.since(since) >= patience)
+    }
+
+    fn dial_book(&mut self, now: Instant) {
+        if !self.is_lost(now) {
+            return;
         }
-        for (node, addresses) in targets {
-            for address in addresses {
+        let unlinked = |node: &NodeId| !self.links.contains_key(node) && !self.wants(*node);
+        let mut nodes: Vec<_> = self.book.nodes().filter(unlinked).collect();
+        self.dialer.shuffle(&mut nodes);
+        for node in nodes {
+            if self.dialer.in_flight() >= BOOK_DIALS {
+                return;
+            }
+            for address in self.addresses(node) {
                 self.dial(now, address, Some(node));
             }
         }
-        if alone {
-            for address in self.bootstrap.clone() {
+    }
+
+    fn dial_bootstrap(&mut self, now: Instant) {
+        let rarely = !self.absent.is_empty() && now >= self.bootstrap_at;
+        if self.is_member() && !self.is_lost(now) && !rarely {
+            return;
+        }
+        self.bootstrap_at = now.after(BOOTSTRAP_EVERY);
+        for address in self.bootstrap.clone() {
+            if !self.is_linked_at(&address) {
                 self.dial(now, address, None);
             }
         }
     }
 
-    fn dial(&mut self, now: Instant, address: Address, expect: Option<NodeId>) {
-        if self.dialer.may_dial(now, &address) {
+    fn is_linked_at(&self, address: &Address) -> bool {
+        let mut links = self.links.iter();
+        links.any(|(node, link)| {
+            link.address.as_ref() == Some(address) || self.addresses(*node).contains(address)
+        })
+    }
+
+    fn dial(&mut self, now: Instant, address: Address, expect: Option<NodeId>) -> bool {
+        let own = self.roster.get(&self.me).is_some_and(|it| it.addresses.contains(&address));
+        let may = !own && self.dialer.may_dial(now, &address);
+        if may {
             self.outputs.push_back(Output::Dial { address, expect });
         }
+        may
     }
-}
 
-/// How near two nodes are to each other, the same from both ends; lower is nearer.
-fn affinity(a: NodeId, b: NodeId) -> [u8; 32] {
-    let (low, high) = if a < b { (a, b) } else { (b, a) };
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&low.0).update(&high.0);
-    *hasher.finalize().as_bytes()
+    fn leave_unwanted(&mut self, now: Instant) {
+        // A candidate keeps whom it has: they let it in, and it does not know its place yet.
+        let settled = self.is_member();
+        let (view, leader, roster) = (&self.view, self.leader, &self.roster);
+        for (node, link) in &mut self.links {
+            let own = link.admitted && link.address.is_some() && roster.contains_key(node);
+            if !settled || !own || view.contains(node) || leader == Some(*node) {
+                link.unwanted_since = None;
+                continue;
+            }
+            let since = *link.unwanted_since.get_or_insert(now);
+            if now.since(since) >= UNWANTED_FOR {
+                link.unwanted_since = Some(now); // said again if it is not heeded
+                let reason = "it is no neighbour in the mesh as it is now".to_owned();
+                self.outputs.push_back(Output::HangUp { node: *node, reason });
+            }
+        }
+    }
 }
 
 impl Machine for Membership {
@@ -343,19 +384,24 @@ impl Machine for Membership {
         match input {
             Input::Timeout => {}
             Input::Roster(roster) => self.take_roster(roster),
-            Input::Bootstrap(addresses) => self.bootstrap = addresses,
-            // A book that cannot be read is as good as none: the bootstrap addresses are left.
-            Input::Remembered(book) => self.book = codec::decode(&book).unwrap_or_default(),
+            Input::Bootstrap(mut addresses) => {
+                addresses.truncate(BOOTSTRAP_MAX);
+                self.bootstrap = addresses;
+            }
+            Input::Remembered(book) => self.book.restore(&book),
             Input::Connected { node, address, .. } => self.connected(now, node, address),
             Input::Admitted { node } => self.admitted(now, node),
-            Input::Disconnected { node } => self.disconnected(node),
+            Input::Disconnected { node } => self.disconnected(now, node),
             Input::DialFailed { address } => self.dialer.failed(now, &address),
             Input::Heard { node } => {
                 if let Some(link) = self.links.get_mut(&node) {
                     link.heard = now;
                 }
             }
-            Input::Leader(leader) => self.leader = leader,
+            Input::Leader(leader) => {
+                self.leader = leader;
+                self.look_at = now;
+            }
         }
         self.look(now);
     }

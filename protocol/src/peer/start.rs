@@ -98,7 +98,7 @@ impl Peer {
     fn assemble(config: Config, now: Instant, stored: Stored) -> Self {
         let mut rng = Rng::new(config.seed);
         let incarnation = stored.incarnation.next();
-        let mut membership = Membership::new(config.node, config.zone.clone(), rng.next_u64());
+        let mut membership = Membership::new(config.node, rng.next_u64());
         if let Some(book) = stored.address_book {
             membership.handle(now, membership::Input::Remembered(book));
         }
