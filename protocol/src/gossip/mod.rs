@@ -1,164 +1,106 @@
 //! Who tells whom what: release headers and the head of the log, over the active view.
 //!
-//! What is new is pushed to every neighbour at once. Each second a digest of all that a node has goes
-//! to each neighbour, and where two differ, lists of ids are exchanged and what is missing is pulled:
-//! so a push that was lost, or a partition, heals.
+//! A header that is published here is pushed to every neighbour at once; one that came from a
+//! neighbour is announced to the others, and whoever lacks it pulls it. Each second a digest of all
+//! that a node has goes to each neighbour, and where two differ they exchange lists of ids: so a push
+//! that was lost, or a partition, heals. The digest is also the sign of life that membership waits for.
+//!
+//! The replicated state is the same everywhere at the same place of the log, so that the head speaks
+//! for the roster as well.
 
-mod budget;
+mod event;
+mod neighbour;
+mod refusals;
+mod shelf;
+#[cfg(test)]
+mod tests;
+
+pub use event::{GossipMessage, Head, Input, Output};
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use serde::{Deserialize, Serialize};
-
 use crate::artifact::header::SignedHeader;
-use crate::id::{LogIndex, NodeId, ReleaseId};
+use crate::id::{NodeId, ReleaseId};
+use crate::limits::{COMMAND_BYTES_MAX, CONTROL_FRAME_BYTES_MAX};
 use crate::machine::Machine;
 use crate::rng::Rng;
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
 
-use budget::Budget;
+use neighbour::Neighbour;
+use refusals::Refusals;
+use shelf::{HEADERS_MAX, Shelf};
 
 /// Pause between two digests to the same neighbour; up to a fifth of it is added as jitter.
 const DIGEST_EVERY: Duration = Duration::from_secs(1);
 
-/// A head that changes often is told only so often.
-const HEAD_EVERY: Duration = Duration::from_millis(20);
+/// News that come thick and fast are told only so often.
+const NEWS_EVERY: Duration = Duration::from_millis(20);
 
-/// Headers that a node keeps: more than all services of a mesh release while one is away.
-const HEADERS_MAX: usize = 1024;
+/// Bytes of one header, signatures included: no larger one fits into the log.
+const HEADER_BYTES_MAX: usize = COMMAND_BYTES_MAX;
 
-/// Bytes of one header, signatures included.
-const HEADER_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of headers in one message, the last of which may exceed it: stays well under the limit of a
+/// control frame.
+const BATCH_BYTES: usize = CONTROL_FRAME_BYTES_MAX / 2;
 
-/// Refused and forgotten releases that are remembered, so that they are not pulled again.
-const REFUSED_MAX: usize = 1024;
+/// Headers that are asked for at a time. The rest follows with the next lists.
+const ASKED_MAX: usize = 256;
 
-/// Headers in one message, so that it stays under the limit of a control frame.
-const HEADERS_PER_MESSAGE: usize = 8;
+/// Of those, how many one neighbour is asked for, so that one that names releases that are none does
+/// not keep the others from being asked.
+const ASKED_OF_ONE_MAX: usize = 192;
 
-/// How far a node's log is, and whom it takes to lead it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Head {
-    /// The last entry that was applied.
-    pub index: LogIndex,
-    /// The leader's term, as far as the sender has heard it; else 0.
-    pub term: u64,
-    /// Who leads.
-    pub leader: Option<NodeId>,
-}
+/// How long a neighbour that was asked for a header has before another one is: more than a round trip
+/// around the world.
+const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 
-/// What two neighbours say to each other.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum GossipMessage {
-    /// New headers, or those that were pulled.
-    Headers(Vec<SignedHeader>),
-    /// How far the log is.
-    Head(Head),
-    /// The BLAKE3 hash of the sorted ids of all that the sender has, and its head.
-    Digest([u8; 32], Head),
-    /// All ids that the sender has; answered by what the receiver has beyond them.
-    Ids(Vec<ReleaseId>),
-    /// Send these headers.
-    Pull(Vec<ReleaseId>),
-}
+/// Neighbours that are asked for a header in turn. After them it takes a list that names it again.
+const TRIES_MAX: u32 = 10;
 
-/// What can happen to a gossip.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// The moment of `poll_timeout` is here.
-    Timeout,
-    /// A neighbour is there.
-    Up {
-        /// Who.
-        node: NodeId,
-    },
-    /// A neighbour is gone.
-    Down {
-        /// Who.
-        node: NodeId,
-    },
-    /// A neighbour says something.
-    Message {
-        /// Who.
-        from: NodeId,
-        /// What.
-        message: GossipMessage,
-    },
-    /// Everybody should have this header.
-    Publish(SignedHeader),
-    /// The answer to [`Output::Received`]: whether the header is kept and spread.
-    Verdict {
-        /// Of which release.
-        release: ReleaseId,
-        /// Whether it is.
-        keep: bool,
-    },
-    /// Nobody needs this header from here any more.
-    Forget(ReleaseId),
-    /// This node's log has moved.
-    Head(Head),
-}
+/// Headers that wait for the owner's verdict.
+const JUDGED_MAX: usize = HEADERS_MAX;
 
-/// What a gossip wants done.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Output {
-    /// Say this to a neighbour.
-    Send {
-        /// To whom.
-        to: NodeId,
-        /// What.
-        message: GossipMessage,
-    },
-    /// A header that is new here: to be judged, and answered by [`Input::Verdict`].
-    Received {
-        /// From whom.
-        from: NodeId,
-        /// The header.
-        header: SignedHeader,
-    },
-    /// What a neighbour says of its log.
-    Ahead {
-        /// Who.
-        node: NodeId,
-        /// How far it is.
-        head: Head,
-    },
-    /// A neighbour did what no honest one does.
-    Misbehaved {
-        /// Who.
-        node: NodeId,
-        /// What.
-        reason: String,
-    },
+/// A header that a neighbour was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    whom: NodeId,
+    at: Instant,
+    tries: u32,
 }
 
 /// The gossip of one node.
 #[derive(Debug)]
 pub struct Gossip {
-    neighbours: BTreeMap<NodeId, Budget>,
-    headers: BTreeMap<ReleaseId, SignedHeader>,
+    neighbours: BTreeMap<NodeId, Neighbour>,
+    shelf: Shelf,
+    refusals: Refusals,
     judged: BTreeMap<ReleaseId, (NodeId, SignedHeader)>,
-    refused: VecDeque<ReleaseId>,
+    asked: BTreeMap<ReleaseId, Asked>,
+    ask_again_at: Option<Instant>,
+    fresh: BTreeSet<ReleaseId>,
     head: Head,
     head_told: Head,
-    head_at: Option<Instant>,
+    news_at: Instant,
     digest_at: Instant,
     rng: Rng,
     outputs: VecDeque<Output>,
 }
 
 impl Gossip {
-    /// A gossip that knows nothing yet.
-    pub fn new(_me: NodeId, seed: u64) -> Self {
+    /// A gossip that knows nothing yet. `seed` is for its jitter.
+    pub fn new(seed: u64) -> Self {
         Self {
             neighbours: BTreeMap::new(),
-            headers: BTreeMap::new(),
+            shelf: Shelf::new(),
+            refusals: Refusals::default(),
             judged: BTreeMap::new(),
-            refused: VecDeque::new(),
+            asked: BTreeMap::new(),
+            ask_again_at: None,
+            fresh: BTreeSet::new(),
             head: Head::default(),
             head_told: Head::default(),
-            head_at: None,
+            news_at: Instant::ZERO,
             digest_at: Instant::ZERO,
             rng: Rng::new(seed),
             outputs: VecDeque::new(),
@@ -167,129 +109,236 @@ impl Gossip {
 
     /// The headers that spread from here.
     pub fn headers(&self) -> &BTreeMap<ReleaseId, SignedHeader> {
-        &self.headers
+        self.shelf.headers()
     }
 
     fn send(&mut self, to: NodeId, message: GossipMessage) {
         self.outputs.push_back(Output::Send { to, message });
     }
 
-    fn digest(&self) -> GossipMessage {
-        let mut hasher = blake3::Hasher::new();
-        for id in self.headers.keys() {
-            hasher.update(&id.0);
+    fn misbehaved(&mut self, node: NodeId, reason: &str) {
+        if self.neighbours.get_mut(&node).is_some_and(Neighbour::scold) {
+            self.outputs.push_back(Output::Misbehaved { node, reason: reason.to_owned() });
         }
-        GossipMessage::Digest(*hasher.finalize().as_bytes(), self.head)
     }
 
-    fn ids(&self) -> GossipMessage {
-        GossipMessage::Ids(self.headers.keys().copied().collect())
-    }
-
-    fn publish(&mut self, header: SignedHeader, source: Option<NodeId>) {
-        let id = header.id();
-        self.refused.retain(|refused| *refused != id);
-        if self.headers.len() >= HEADERS_MAX || self.headers.contains_key(&id) {
-            return;
-        }
-        self.headers.insert(id, header.clone());
-        let others: Vec<_> =
-            self.neighbours.keys().copied().filter(|node| Some(*node) != source).collect();
-        for to in others {
-            self.send(to, GossipMessage::Headers(vec![header.clone()]));
-        }
-    }
+    // --- what neighbours say ------------------------------------------------------------------------
 
     fn take(&mut self, now: Instant, from: NodeId, message: GossipMessage) {
-        let Some(budget) = self.neighbours.get_mut(&from) else { return };
-        if !budget.spend(now) {
+        let Some(neighbour) = self.neighbours.get_mut(&from) else { return };
+        if !neighbour.may_speak(now) {
             return self.misbehaved(from, "sends too many messages");
         }
         match message {
-            GossipMessage::Headers(headers) => self.take_headers(from, headers),
-            GossipMessage::Head(head) => self.outputs.push_back(Output::Ahead { node: from, head }),
-            GossipMessage::Digest(theirs, head) => {
-                self.outputs.push_back(Output::Ahead { node: from, head });
-                let same =
-                    matches!(self.digest(), GossipMessage::Digest(ours, _) if ours == theirs);
-                if !same {
-                    let ids = self.ids();
-                    self.send(from, ids);
+            GossipMessage::Headers(headers) => {
+                for header in headers {
+                    self.take_header(now, from, header);
                 }
             }
-            GossipMessage::Ids(ids) if ids.len() <= HEADERS_MAX => self.compare(from, &ids),
-            GossipMessage::Pull(ids) if ids.len() <= HEADERS_MAX => self.give(from, &ids),
+            GossipMessage::Head(head) => self.take_head(from, head),
+            GossipMessage::Digest(theirs, head) => {
+                self.take_head(from, head);
+                self.compare(now, from, theirs);
+            }
+            GossipMessage::Ids(ids) if ids.len() <= HEADERS_MAX => self.pull(now, from, &ids),
+            GossipMessage::Pull(ids) if ids.len() <= ASKED_MAX => self.give(from, &ids),
             GossipMessage::Ids(_) | GossipMessage::Pull(_) => {
                 self.misbehaved(from, "sends a list over the limit");
             }
         }
     }
 
-    fn misbehaved(&mut self, node: NodeId, reason: &str) {
-        self.outputs.push_back(Output::Misbehaved { node, reason: reason.to_owned() });
+    fn take_head(&mut self, from: NodeId, head: Head) {
+        if let Some(neighbour) = self.neighbours.get_mut(&from) {
+            neighbour.head = head;
+        }
+        self.outputs.push_back(Output::Ahead { node: from, head });
     }
 
-    fn take_headers(&mut self, from: NodeId, headers: Vec<SignedHeader>) {
-        if headers.len() > HEADERS_PER_MESSAGE
-            || headers.iter().any(|header| header.bytes.len() > HEADER_BYTES_MAX)
-        {
-            return self.misbehaved(from, "sends headers over the limit");
+    fn compare(&mut self, now: Instant, from: NodeId, theirs: [u8; 32]) {
+        let ours = self.shelf.digest();
+        let Some(neighbour) = self.neighbours.get_mut(&from) else { return };
+        if neighbour.compares(now, ours, theirs) {
+            let ids = self.headers().keys().copied().collect();
+            self.send(from, GossipMessage::Ids(ids));
         }
-        for header in headers {
-            let id = header.id();
-            let known = self.headers.contains_key(&id) || self.refused.contains(&id);
-            if !known && self.judged.len() < HEADERS_MAX {
-                self.judged.insert(id, (from, header.clone()));
-                self.outputs.push_back(Output::Received { from, header });
+    }
+
+    fn is_had(&self, now: Instant, release: ReleaseId) -> bool {
+        self.headers().contains_key(&release)
+            || self.judged.contains_key(&release)
+            || self.refusals.holds(now, release)
+    }
+
+    fn pull(&mut self, now: Instant, from: NodeId, ids: &[ReleaseId]) {
+        let of_this_one = self.asked.values().filter(|asked| asked.whom == from).count();
+        let room = ASKED_MAX.saturating_sub(self.asked.len());
+        let room = room.min(ASKED_OF_ONE_MAX.saturating_sub(of_this_one));
+        let wanted = |id: &ReleaseId| !self.asked.contains_key(id) && !self.is_had(now, *id);
+        let wanted: BTreeSet<_> = ids.iter().copied().filter(wanted).take(room).collect();
+        if let Some(neighbour) = self.neighbours.get_mut(&from) {
+            ids.iter().for_each(|id| neighbour.learns(*id));
+        }
+        self.ask(now, from, wanted.into_iter().map(|id| (id, 1)).collect());
+    }
+
+    fn ask(&mut self, now: Instant, whom: NodeId, wanted: Vec<(ReleaseId, u32)>) {
+        if wanted.is_empty() {
+            return;
+        }
+        for (id, tries) in &wanted {
+            self.asked.insert(*id, Asked { whom, at: now, tries: *tries });
+        }
+        let answer = Some(now.after(ANSWER_WITHIN));
+        self.ask_again_at = earliest(self.ask_again_at, answer);
+        self.send(whom, GossipMessage::Pull(wanted.into_iter().map(|(id, _)| id).collect()));
+    }
+
+    /// Asks others for what did not come in time.
+    fn ask_again(&mut self, now: Instant) {
+        if self.ask_again_at.is_none_or(|at| now < at) {
+            return;
+        }
+        let is_late = |asked: &Asked| now.since(asked.at) >= ANSWER_WITHIN;
+        let late: Vec<_> =
+            self.asked.iter().filter(|(_, it)| is_late(it)).map(|(id, it)| (*id, *it)).collect();
+        self.asked.retain(|_, asked| !is_late(asked));
+        self.ask_again_at = self.asked.values().map(|asked| asked.at.after(ANSWER_WITHIN)).min();
+        let mut next: BTreeMap<NodeId, Vec<(ReleaseId, u32)>> = BTreeMap::new();
+        for (id, asked) in late.into_iter().filter(|(_, it)| it.tries < TRIES_MAX) {
+            let others = self.neighbours.iter().filter(|(_, it)| it.knows(id));
+            let others = others.map(|(node, _)| *node).filter(|node| *node != asked.whom);
+            let others: Vec<_> = others.collect();
+            if let Some(whom) = self.rng.pick(&others) {
+                next.entry(*whom).or_default().push((id, asked.tries + 1));
             }
         }
-    }
-
-    fn judge(&mut self, release: ReleaseId, keep: bool) {
-        let Some((from, header)) = self.judged.remove(&release) else { return };
-        if keep { self.publish(header, Some(from)) } else { self.refuse(release) }
-    }
-
-    fn refuse(&mut self, release: ReleaseId) {
-        self.refused.push_back(release);
-        if self.refused.len() > REFUSED_MAX {
-            self.refused.pop_front();
+        for (whom, wanted) in next {
+            self.ask(now, whom, wanted);
         }
-    }
-
-    /// Pulls what the neighbour has and this node does not, and gives what the neighbour lacks.
-    fn compare(&mut self, from: NodeId, ids: &[ReleaseId]) {
-        let theirs: BTreeSet<_> = ids.iter().copied().collect();
-        let unknown =
-            |id: &&ReleaseId| !self.headers.contains_key(id) && !self.refused.contains(id);
-        let missing: Vec<_> = theirs.iter().filter(unknown).copied().collect();
-        let lacking: Vec<_> =
-            self.headers.keys().filter(|id| !theirs.contains(id)).copied().collect();
-        if !missing.is_empty() {
-            self.send(from, GossipMessage::Pull(missing));
-        }
-        self.give(from, &lacking);
     }
 
     fn give(&mut self, to: NodeId, ids: &[ReleaseId]) {
-        let headers: Vec<_> = ids.iter().filter_map(|id| self.headers.get(id)).cloned().collect();
-        for some in headers.chunks(HEADERS_PER_MESSAGE) {
-            self.send(to, GossipMessage::Headers(some.to_vec()));
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        for id in ids {
+            let Some(header) = self.headers().get(id).cloned() else { continue };
+            let Some(neighbour) = self.neighbours.get_mut(&to) else { return };
+            let size = size_of(&header);
+            if !neighbour.may_have(size) {
+                break;
+            }
+            neighbour.learns(*id);
+            batch.push(header);
+            bytes += size;
+            if bytes >= BATCH_BYTES {
+                self.send(to, GossipMessage::Headers(core::mem::take(&mut batch)));
+                bytes = 0;
+            }
+        }
+        if !batch.is_empty() {
+            self.send(to, GossipMessage::Headers(batch));
         }
     }
 
-    fn tell_head(&mut self, now: Instant) {
-        if self.head == self.head_told {
+    fn take_header(&mut self, now: Instant, from: NodeId, header: SignedHeader) {
+        if size_of(&header) > HEADER_BYTES_MAX {
+            return self.misbehaved(from, "sends a header over the limit");
+        }
+        let id = header.id();
+        let Some(neighbour) = self.neighbours.get_mut(&from) else { return };
+        neighbour.learns(id);
+        let asked = self.asked.remove(&id).is_some();
+        if self.is_had(now, id) || self.judged.len() >= JUDGED_MAX {
             return;
         }
-        if self.head_at.is_some_and(|at| now < at) {
+        let pushed = asked || self.neighbours.get_mut(&from).is_some_and(Neighbour::may_push);
+        if !pushed {
+            return self.misbehaved(from, "pushes too many headers");
+        }
+        if header.header().is_err() {
+            self.refusals.refuse(now, id);
+            return self.misbehaved(from, "sends a header that cannot be read");
+        }
+        self.judged.insert(id, (from, header.clone()));
+        self.outputs.push_back(Output::Received { from, header });
+    }
+
+    // --- what the owner says ------------------------------------------------------------------------
+
+    fn publish(&mut self, now: Instant, header: SignedHeader) {
+        let id = header.id();
+        self.refusals.lift(id);
+        if !self.keep(now, header.clone()) {
             return;
         }
-        self.head_at = Some(now.after(HEAD_EVERY));
-        self.head_told = self.head;
-        let all: Vec<_> = self.neighbours.keys().copied().collect();
-        for to in all {
-            self.send(to, GossipMessage::Head(self.head));
+        let unknowing = self.neighbours.iter_mut().filter(|(_, it)| !it.knows(id));
+        let mut others = Vec::new();
+        for (node, neighbour) in unknowing {
+            neighbour.learns(id);
+            others.push(*node);
+        }
+        for to in others {
+            self.send(to, GossipMessage::Headers(vec![header.clone()]));
+        }
+    }
+
+    fn judge(&mut self, now: Instant, release: ReleaseId, keep: bool) {
+        let Some((_, header)) = self.judged.remove(&release) else { return };
+        if !keep {
+            self.refusals.refuse(now, release);
+        } else if self.keep(now, header) {
+            self.fresh.insert(release);
+        }
+    }
+
+    /// Puts a header on the shelf; says whether it is new there and stays.
+    fn keep(&mut self, now: Instant, header: SignedHeader) -> bool {
+        let id = header.id();
+        if self.headers().contains_key(&id) {
+            return false;
+        }
+        let gone = self.shelf.put(header);
+        for release in &gone {
+            self.refusals.forget(now, *release);
+            self.fresh.remove(release);
+        }
+        !gone.contains(&id)
+    }
+
+    fn forget(&mut self, now: Instant, release: ReleaseId) {
+        self.judged.remove(&release);
+        self.fresh.remove(&release);
+        self.shelf.remove(release);
+        self.refusals.forget(now, release);
+    }
+
+    // --- what is told unasked -----------------------------------------------------------------------
+
+    fn has_news(&self) -> bool {
+        self.head != self.head_told || !self.fresh.is_empty()
+    }
+
+    fn tell_news(&mut self, now: Instant) {
+        if !self.has_news() || now < self.news_at {
+            return;
+        }
+        self.news_at = now.after(NEWS_EVERY);
+        let fresh = core::mem::take(&mut self.fresh);
+        let (head, moved) = (self.head, self.head != self.head_told);
+        self.head_told = head;
+        let mut news = Vec::new();
+        for (to, neighbour) in &self.neighbours {
+            if moved && is_news(neighbour.head, head) {
+                news.push((*to, GossipMessage::Head(head)));
+            }
+            let ids: Vec<_> = fresh.iter().copied().filter(|id| !neighbour.knows(*id)).collect();
+            if !ids.is_empty() {
+                news.push((*to, GossipMessage::Ids(ids)));
+            }
+        }
+        for (to, message) in news {
+            self.send(to, message);
         }
     }
 
@@ -299,12 +348,37 @@ impl Gossip {
         }
         let jitter = self.rng.below(DIGEST_EVERY.as_millis() as u64 / 5);
         self.digest_at = now.after(DIGEST_EVERY + Duration::from_millis(jitter));
-        let digest = self.digest();
+        let digest = GossipMessage::Digest(self.shelf.digest(), self.head);
         let all: Vec<_> = self.neighbours.keys().copied().collect();
         for to in all {
             self.send(to, digest.clone());
         }
     }
+
+    fn up(&mut self, now: Instant, node: NodeId) {
+        self.neighbours.insert(node, Neighbour::new(now));
+        self.send(node, GossipMessage::Digest(self.shelf.digest(), self.head));
+    }
+
+    fn down(&mut self, node: NodeId) {
+        self.neighbours.remove(&node);
+        for asked in self.asked.values_mut().filter(|asked| asked.whom == node) {
+            asked.at = Instant::ZERO;
+            self.ask_again_at = Some(Instant::ZERO);
+        }
+    }
+}
+
+/// Whether one that said `theirs` learns anything from `ours`.
+fn is_news(theirs: Head, ours: Head) -> bool {
+    let leads = ours.leader.is_some() && ours.leader != theirs.leader;
+    ours.index > theirs.index || ours.term > theirs.term || leads
+}
+
+/// Bytes of a header on the wire, to within a few.
+fn size_of(header: &SignedHeader) -> usize {
+    let signatures = header.signatures.iter().map(|(_, signature)| 40 + signature.0.len());
+    header.bytes.len() + signatures.sum::<usize>()
 }
 
 impl Machine for Gossip {
@@ -314,25 +388,16 @@ impl Machine for Gossip {
     fn handle(&mut self, now: Instant, input: Input) {
         match input {
             Input::Timeout => {}
-            Input::Up { node } => {
-                self.neighbours.insert(node, Budget::new(now));
-                let digest = self.digest();
-                self.send(node, digest);
-            }
-            Input::Down { node } => {
-                self.neighbours.remove(&node);
-            }
+            Input::Up { node } => self.up(now, node),
+            Input::Down { node } => self.down(node),
             Input::Message { from, message } => self.take(now, from, message),
-            Input::Publish(header) => self.publish(header, None),
-            Input::Verdict { release, keep } => self.judge(release, keep),
-            Input::Forget(release) => {
-                if self.headers.remove(&release).is_some() {
-                    self.refuse(release);
-                }
-            }
+            Input::Publish(header) => self.publish(now, header),
+            Input::Verdict { release, keep } => self.judge(now, release, keep),
+            Input::Forget(release) => self.forget(now, release),
             Input::Head(head) => self.head = head,
         }
-        self.tell_head(now);
+        self.ask_again(now);
+        self.tell_news(now);
         self.tell_digest(now);
     }
 
@@ -341,7 +406,7 @@ impl Machine for Gossip {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let head = self.head_at.filter(|_| self.head != self.head_told);
-        Some(head.map_or(self.digest_at, |at| at.min(self.digest_at)))
+        let news = self.has_news().then_some(self.news_at);
+        earliest(earliest(news, self.ask_again_at), Some(self.digest_at))
     }
 }

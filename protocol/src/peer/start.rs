@@ -110,7 +110,7 @@ impl Peer {
         let mut peer = Self {
             sessions: Sessions::default(),
             membership,
-            gossip: Gossip::new(config.node, rng.next_u64()),
+            gossip: Gossip::new(rng.next_u64()),
             swarm,
             replica: Replica::new(stored.fleet),
             agent: agent::Agent::new(incarnation, stored.journals, rng.fork()),
