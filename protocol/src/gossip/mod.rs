@@ -8,6 +8,7 @@
 //! The replicated state is the same everywhere at the same place of the log, so that the head speaks
 //! for the roster as well.
 
+mod asked;
 mod event;
 mod neighbour;
 mod refusals;
@@ -27,6 +28,7 @@ use crate::machine::Machine;
 use crate::rng::Rng;
 use crate::time::{Instant, earliest};
 
+use asked::{ASKED_MAX, Asked, Question};
 use neighbour::Neighbour;
 use refusals::Refusals;
 use shelf::{HEADERS_MAX, Shelf};
@@ -44,30 +46,8 @@ const HEADER_BYTES_MAX: usize = COMMAND_BYTES_MAX;
 /// control frame.
 const BATCH_BYTES: usize = CONTROL_FRAME_BYTES_MAX / 2;
 
-/// Headers that are asked for at a time. The rest follows with the next lists.
-const ASKED_MAX: usize = 256;
-
-/// Of those, how many one neighbour is asked for, so that one that names releases that are none does
-/// not keep the others from being asked.
-const ASKED_OF_ONE_MAX: usize = 192;
-
-/// How long a neighbour that was asked for a header has before another one is: more than a round trip
-/// around the world.
-const ANSWER_WITHIN: Duration = Duration::from_millis(500);
-
-/// Neighbours that are asked for a header in turn. After them it takes a list that names it again.
-const TRIES_MAX: u32 = 10;
-
 /// Headers that wait for the owner's verdict.
 const JUDGED_MAX: usize = HEADERS_MAX;
-
-/// A header that a neighbour was asked for.
-#[derive(Clone, Copy, Debug)]
-struct Asked {
-    whom: NodeId,
-    at: Instant,
-    tries: u32,
-}
 
 /// The gossip of one node.
 #[derive(Debug)]
@@ -76,8 +56,7 @@ pub struct Gossip {
     shelf: Shelf,
     refusals: Refusals,
     judged: BTreeMap<ReleaseId, (NodeId, SignedHeader)>,
-    asked: BTreeMap<ReleaseId, Asked>,
-    ask_again_at: Option<Instant>,
+    asked: Asked,
     fresh: BTreeSet<ReleaseId>,
     head: Head,
     head_told: Head,
@@ -95,8 +74,7 @@ impl Gossip {
             shelf: Shelf::new(),
             refusals: Refusals::default(),
             judged: BTreeMap::new(),
-            asked: BTreeMap::new(),
-            ask_again_at: None,
+            asked: Asked::default(),
             fresh: BTreeSet::new(),
             head: Head::default(),
             head_told: Head::default(),
@@ -171,10 +149,8 @@ impl Gossip {
     }
 
     fn pull(&mut self, now: Instant, from: NodeId, ids: &[ReleaseId]) {
-        let of_this_one = self.asked.values().filter(|asked| asked.whom == from).count();
-        let room = ASKED_MAX.saturating_sub(self.asked.len());
-        let room = room.min(ASKED_OF_ONE_MAX.saturating_sub(of_this_one));
-        let wanted = |id: &ReleaseId| !self.asked.contains_key(id) && !self.is_had(now, *id);
+        let room = self.asked.room_for(from);
+        let wanted = |id: &ReleaseId| !self.asked.contains(*id) && !self.is_had(now, *id);
         let wanted: BTreeSet<_> = ids.iter().copied().filter(wanted).take(room).collect();
         if let Some(neighbour) = self.neighbours.get_mut(&from) {
             ids.iter().for_each(|id| neighbour.learns(*id));
@@ -187,30 +163,20 @@ impl Gossip {
             return;
         }
         for (id, tries) in &wanted {
-            self.asked.insert(*id, Asked { whom, at: now, tries: *tries });
+            self.asked.insert(*id, Question { whom, at: now, tries: *tries });
         }
-        let answer = Some(now.after(ANSWER_WITHIN));
-        self.ask_again_at = earliest(self.ask_again_at, answer);
         self.send(whom, GossipMessage::Pull(wanted.into_iter().map(|(id, _)| id).collect()));
     }
 
     /// Asks others for what did not come in time.
     fn ask_again(&mut self, now: Instant) {
-        if self.ask_again_at.is_none_or(|at| now < at) {
-            return;
-        }
-        let is_late = |asked: &Asked| now.since(asked.at) >= ANSWER_WITHIN;
-        let late: Vec<_> =
-            self.asked.iter().filter(|(_, it)| is_late(it)).map(|(id, it)| (*id, *it)).collect();
-        self.asked.retain(|_, asked| !is_late(asked));
-        self.ask_again_at = self.asked.values().map(|asked| asked.at.after(ANSWER_WITHIN)).min();
         let mut next: BTreeMap<NodeId, Vec<(ReleaseId, u32)>> = BTreeMap::new();
-        for (id, asked) in late.into_iter().filter(|(_, it)| it.tries < TRIES_MAX) {
+        for (id, question) in self.asked.take_late(now) {
             let others = self.neighbours.iter().filter(|(_, it)| it.knows(id));
-            let others = others.map(|(node, _)| *node).filter(|node| *node != asked.whom);
+            let others = others.map(|(node, _)| *node).filter(|node| *node != question.whom);
             let others: Vec<_> = others.collect();
             if let Some(whom) = self.rng.pick(&others) {
-                next.entry(*whom).or_default().push((id, asked.tries + 1));
+                next.entry(*whom).or_default().push((id, question.tries + 1));
             }
         }
         for (whom, wanted) in next {
@@ -248,7 +214,7 @@ impl Gossip {
         let id = header.id();
         let Some(neighbour) = self.neighbours.get_mut(&from) else { return };
         neighbour.learns(id);
-        let asked = self.asked.remove(&id).is_some();
+        let asked = self.asked.remove(id);
         if self.is_had(now, id) || self.judged.len() >= JUDGED_MAX {
             return;
         }
@@ -362,10 +328,7 @@ impl Gossip {
 
     fn down(&mut self, node: NodeId) {
         self.neighbours.remove(&node);
-        for asked in self.asked.values_mut().filter(|asked| asked.whom == node) {
-            asked.at = Instant::ZERO;
-            self.ask_again_at = Some(Instant::ZERO);
-        }
+        self.asked.lose(node);
     }
 }
 
@@ -407,6 +370,6 @@ impl Machine for Gossip {
 
     fn poll_timeout(&self) -> Option<Instant> {
         let news = self.has_news().then_some(self.news_at);
-        earliest(earliest(news, self.ask_again_at), Some(self.digest_at))
+        earliest(earliest(news, self.asked.late_at()), Some(self.digest_at))
     }
 }

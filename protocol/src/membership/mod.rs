@@ -15,20 +15,20 @@ mod address;
 mod book;
 mod dialer;
 mod event;
+mod roster;
 #[cfg(test)]
 mod tests;
 mod view;
 
 pub use address::{Address, AddressError};
 pub use event::{Input, Output};
+pub use roster::{RosterEntry, Status};
 pub use view::FULL_MESH_MAX;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use serde::{Deserialize, Serialize};
-
-use crate::id::{NodeId, ZoneName};
+use crate::id::NodeId;
 use crate::machine::Machine;
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -72,28 +72,6 @@ const LASTED: Duration = Duration::from_secs(5);
 /// A connection that this node dialled and wants no more is kept for so long, as it may change its
 /// mind when the leader or the roster does.
 const UNWANTED_FOR: Duration = Duration::from_secs(30);
-
-/// A member, as the roster has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RosterEntry {
-    /// Who.
-    pub node: NodeId,
-    /// Where it stands.
-    pub zone: Option<ZoneName>,
-    /// Where it is reached.
-    pub addresses: Vec<Address>,
-    /// Whether it votes.
-    pub voter: bool,
-}
-
-/// Whether a member is heard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// Heard within the last seconds.
-    Alive,
-    /// Not heard, or not connected to this node.
-    Silent,
-}
 
 #[derive(Clone, Debug)]
 struct Link {
@@ -229,7 +207,8 @@ impl Membership {
     fn disconnected(&mut self, now: Instant, node: NodeId) {
         let Some(link) = self.links.remove(&node) else { return };
         let good = link.admitted && now.since(link.since) >= LASTED;
-        for address in link.address.into_iter().chain(self.addresses(node)) {
+        let known: BTreeSet<_> = link.address.into_iter().chain(self.addresses(node)).collect();
+        for address in known {
             match good {
                 true => self.dialer.lasted(now, &address),
                 // One that is refused each time is dialled ever more rarely.
