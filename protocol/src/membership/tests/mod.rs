@@ -52,6 +52,19 @@ fn two_hundred_have_some_thirty_neighbours_each_in_whatever_zones() {
     }
 }
 
+/// So few that many of the places beside a node are taken by the same neighbours.
+#[test]
+fn a_mesh_just_too_large_to_be_a_full_one_has_no_fewer_neighbours() {
+    for (count, zones) in [(65, 1), (65, 3), (66, 30), (70, 2), (80, 1), (100, 5)] {
+        let mut net = Net::started(&roster(count, zones), 3);
+        net.run(5 * SECOND);
+        let degrees = (5..count).map(|at| net.neighbours(at).len());
+        let (least, most) = (degrees.clone().min().unwrap(), degrees.max().unwrap());
+        println!("{count} in {zones} zones: {least} to {most} neighbours");
+        assert!(least >= NEIGHBOURS_MIN && most <= NEIGHBOURS_MAX, "{least} to {most}");
+    }
+}
+
 #[test]
 fn neighbours_are_mostly_of_the_own_zone_and_every_zone_is_linked_to_every_other() {
     let mut net = Net::started(&roster(200, 4), 4);
