@@ -2,10 +2,12 @@
 //! outside.
 //!
 //! * [`mesh`]: starts nodes, and ends everything that it started
+//! * [`ports`]: ports that stay free until they are used
 //! * [`prober`]: knows only ports, and says who was down when
 
 // This crate is tests through and through: what fails in it must fail loudly.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod mesh;
+pub mod ports;
 pub mod prober;

@@ -1,12 +1,13 @@
 //! A mesh of real node processes, all on this machine, in a directory of its own.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+use crate::ports::free_port;
 
 /// How long anything that is waited for may take.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -72,10 +73,6 @@ pub fn baton() -> &'static Path {
         assert!(built.success(), "baton does not build");
         profile_dir.join("baton")
     })
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Runs a command to its end.

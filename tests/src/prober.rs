@@ -101,7 +101,6 @@ mod tests {
 
     #[test]
     fn a_port_without_a_service_is_down() {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        assert_eq!(probe(port), None);
+        assert_eq!(probe(crate::ports::free_port()), None);
     }
 }
