@@ -502,8 +502,9 @@ fn echo_service(bench: &Bench, address: SocketAddr) -> Start {
     start
 }
 
+/// On an address from which no connection goes out, so that none takes the port before its use.
 fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    std::net::TcpListener::bind("127.0.1.1:0").unwrap().local_addr().unwrap()
 }
 
 async fn ask(address: SocketAddr) -> String {
