@@ -122,8 +122,9 @@ impl Swarm {
     fn has(&mut self, now: Instant, id: ObjectId, node: NodeId, index: u32) {
         let Some(object) = self.objects.get_mut(&id) else { return };
         object.note_have(now, node, index);
-        if let Some(link) = self.links.get_mut(&node) {
-            link.acknowledged(id, index);
+        let sent = self.links.get_mut(&node).is_some_and(|link| link.acknowledged(id, index));
+        if let Some(view) = object.views.get_mut(&node).filter(|_| sent) {
+            view.refusals = 0;
         }
         self.cancel_upload((node, id, index));
     }

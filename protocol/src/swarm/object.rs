@@ -24,6 +24,8 @@ const PUSH_LATE_MAX: Duration = Duration::from_secs(10);
 /// With so few chunks missing, all of them under way, a node waits half as long before it asks
 /// another: nothing else is left to do.
 const ENDGAME_CHUNKS: u32 = 32;
+/// Unasked chunks in a row that a neighbour may fail to confirm before it is sent none of that object.
+pub(super) const REFUSALS_MAX: u32 = 3;
 /// Senders whose bytes are counted one by one.
 const SENDERS_MAX: usize = 1_024;
 
@@ -51,7 +53,7 @@ pub(super) struct View {
     pub requests: VecDeque<u32>,
     /// Chunks that this node owes it, oldest first. Each of the object's chunks at most once.
     pub owed: VecDeque<u32>,
-    /// Unasked chunks that it could not use or never confirmed.
+    /// Unasked chunks that it could not use or never confirmed, since it last confirmed one.
     pub refusals: u32,
     pub news: News,
 }
@@ -253,6 +255,14 @@ impl Object {
         if let Some(seeding) = &mut self.seeding {
             seeding.failed(index, node);
         }
+    }
+
+    /// Whether the neighbours are to be shown what is here now: every chunk of an origin has arrived
+    /// somewhere, or nobody takes chunks unasked any more and the first pass would never end.
+    pub fn first_pass_is_over(&self) -> bool {
+        let Some(seeding) = &self.seeding else { return true };
+        let refuses = |view: &View| view.refusals >= REFUSALS_MAX;
+        seeding.is_done() || (!self.views.is_empty() && self.views.values().all(refuses))
     }
 
     /// A neighbour is gone. Says which of its requests have to be counted as ended.

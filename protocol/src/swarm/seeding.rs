@@ -98,9 +98,15 @@ impl Seeding {
         self.unsent.range(self.start..).chain(self.unsent.range(..self.start)).take(count).copied()
     }
 
-    /// Nobody lacks the chunk: it need not be sent.
-    pub fn skip(&mut self, index: u32) {
-        self.unsent.remove(&index);
+    /// The next chunks that nobody lacks need not be sent. Any number of them is passed over in one
+    /// go: with little changed since the last release, nearly all are here, and no event may come
+    /// that would bring the rest nearer.
+    pub fn skip_while(&mut self, needless: impl Fn(u32) -> bool) {
+        let in_order = self.unsent.range(self.start..).chain(self.unsent.range(..self.start));
+        let needless: Vec<u32> = in_order.copied().take_while(|index| needless(*index)).collect();
+        needless.iter().for_each(|index| {
+            self.unsent.remove(index);
+        });
     }
 
     /// The chunk goes to `to`, which owes it to `lacking` others.

@@ -4,15 +4,13 @@ use super::ObjectId;
 use super::event::Output;
 use super::link::{Link, Links};
 use super::machine::Swarm;
-use super::object::{Object, View};
+use super::object::{Object, REFUSALS_MAX, View};
 use super::uploads::{UPLOADS_MAX, Uploads};
 use crate::id::NodeId;
 use crate::time::Instant;
 
 /// Unsent chunks that an origin looks at to find one that can go out now.
 const LOOK_AHEAD: usize = 16;
-/// Unasked chunks that a neighbour may fail to confirm before it is sent none of that object.
-const REFUSALS_MAX: u32 = 3;
 
 impl Swarm {
     /// Starts uploads while there is room and something to send.
@@ -96,11 +94,11 @@ impl Swarm {
         }
     }
 
-    /// An origin whose every chunk has arrived somewhere shows what it has, and can be asked.
+    /// An origin whose first pass is over shows what it has, and can be asked.
     fn reveal(&mut self) {
         let mut interests = Vec::new();
         for (&id, object) in &mut self.objects {
-            if !object.revealed && object.seeding.as_ref().is_some_and(|it| it.is_done()) {
+            if !object.revealed && object.first_pass_is_over() {
                 object.revealed = true;
                 let interest = object.interest(id, false);
                 interests.extend(object.views.keys().map(|&node| (node, interest.clone())));
@@ -132,15 +130,12 @@ fn next_first(
     if object.views.is_empty() {
         return None;
     }
+    seeding.skip_while(|index| object.views.values().all(|view| view.have.contains(index)));
     let slow_from = seeding.slow_from(now);
     for index in seeding.next(LOOK_AHEAD).collect::<Vec<_>>() {
         let len = object.chunks.get(index as usize).map_or(0, |chunk| chunk.len);
         let lacking = object.views.iter().filter(|(_, view)| !view.have.contains(index));
-        let count = u32::try_from(lacking.clone().count()).unwrap_or(u32::MAX);
-        if count == 0 {
-            seeding.skip(index);
-            continue;
-        }
+        let others = u32::try_from(lacking.clone().count()).unwrap_or(u32::MAX).saturating_sub(1);
         let free = lacking.filter_map(|(&node, view)| {
             let link = links.get(&node)?;
             let room = link.uploading < limit && link.takes(len) && view.refusals < REFUSALS_MAX;
@@ -149,7 +144,7 @@ fn next_first(
             able.then(|| (seeding.debt(node), link.served, node))
         });
         if let Some((_, _, to)) = free.min() {
-            seeding.entrust(now, index, to, count - 1);
+            seeding.entrust(now, index, to, others);
             return Some((to, index));
         }
     }

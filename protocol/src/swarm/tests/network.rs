@@ -67,6 +67,8 @@ pub struct Network {
     pub trace: blake3::Hasher,
     pub misbehaved: BTreeSet<(usize, usize)>,
     pub events: u64,
+    /// What arrives before this moment is lost.
+    pub lost_until: Instant,
     latency: Duration,
     queue: BTreeMap<(Instant, u64), Event>,
     flows: Vec<Flow>,
@@ -131,6 +133,7 @@ impl Network {
             trace: blake3::Hasher::new(),
             misbehaved: BTreeSet::new(),
             events: 0,
+            lost_until: Instant::ZERO,
             latency,
             queue: BTreeMap::new(),
             flows: Vec::new(),
@@ -423,7 +426,7 @@ impl Network {
     }
 
     fn arrive(&mut self, from: usize, to: usize, index: u32) {
-        if !self.connected(from, to) {
+        if !self.connected(from, to) || self.now < self.lost_until {
             return;
         }
         let (object, from_id) = (object(), id(from));

@@ -44,6 +44,31 @@ fn twenty_equal_receivers_finish_close_to_the_bound() {
     }
 }
 
+/// Few events come in such a transfer; each must bring the first pass to the next chunk that is
+/// lacking, however many are not.
+#[test]
+fn little_that_is_new_in_a_large_release_arrives_without_waiting_for_anything() {
+    let mut network = Network::new(3, 1_700, LATENCY, 8);
+    network.seed(0);
+    for node in [1, 2] {
+        let mut have = Bitmap::full(1_700);
+        for index in 820..860 {
+            have.remove(index);
+        }
+        network.want_with(node, have, false);
+    }
+    // 40 chunks of 64 KiB take less than half a second at these rates.
+    assert!(network.run(2.0, |it| it.finished(&[1, 2])));
+    assert!(network.nodes[0].sent < 50 * 131_072, "{}", network.nodes[0].sent);
+}
+
+#[test]
+fn an_origin_whose_chunks_nobody_confirms_can_still_be_asked() {
+    let (mut network, receivers) = started(3, 40, LATENCY, 9);
+    network.lost_until = crate::time::Instant::from_micros(30_000_000);
+    assert!(network.run(120.0, |it| it.finished(&receivers)));
+}
+
 #[test]
 fn a_slow_one_does_not_hold_up_the_others() {
     let (mut network, receivers) = started(21, 512, LATENCY, 5);
