@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use baton_protocol::consensus::Kept;
 use baton_protocol::disk::{Batch, Key};
 use baton_protocol::rng::Rng;
 
@@ -41,6 +42,11 @@ impl Disk {
             self.sync();
         }
         self.pending.clear();
+    }
+
+    /// What the disk binds its voter to.
+    pub(crate) fn kept(&self) -> Kept {
+        Kept::read(&self.durable)
     }
 
     /// What a starting daemon reads.

@@ -24,5 +24,16 @@ pub use scenario::{Failure, Options, Summary, run};
 use baton_protocol::mutant::Mutant;
 
 /// The deliberate mistakes that must be caught.
-pub const MUTANTS: [Mutant; 4] =
-    [Mutant::PermitExpires, Mutant::SkippedSync, Mutant::BeginWithoutEcho, Mutant::CapIgnored];
+pub const MUTANTS: [Mutant; 11] = [
+    Mutant::PermitExpires,
+    Mutant::SkippedSync,
+    Mutant::BeginWithoutEcho,
+    Mutant::BeginWithoutEvidence,
+    Mutant::SilenceIsConsent,
+    Mutant::CapIgnored,
+    Mutant::CapOverLiveOnly,
+    Mutant::StepBeforePersist,
+    Mutant::VoterIdReused,
+    Mutant::RemovedForgotten,
+    Mutant::OldIncarnation,
+];

@@ -18,7 +18,6 @@ pub(crate) struct Rig {
     pub(crate) peer: Option<Peer>,
     /// Counts the daemon's lives.
     pub(crate) life: u64,
-    pub(crate) founded: bool,
     pub(crate) lost: bool,
     pub(crate) disk: Disk,
     pub(crate) store: Store,
@@ -39,7 +38,6 @@ impl Rig {
             config,
             peer: None,
             life: 0,
-            founded: false,
             lost: false,
             disk: Disk::default(),
             store: Store::default(),

@@ -1,7 +1,9 @@
 //! The queue of events and virtual time.
 
+use core::any::Any;
 use core::time::Duration;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use baton_protocol::agent::unit::ServiceAction;
 use baton_protocol::id::{NodeId, RequestId};
@@ -176,7 +178,11 @@ impl World {
         let rig = &mut self.hosts[host];
         let local = rig.local(self.now);
         let Some(peer) = &mut rig.peer else { return };
-        peer.handle(local, input);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| peer.handle(local, input))) {
+            rig.peer = None;
+            let reason = panic_text(panic.as_ref());
+            return self.judge.fail(&format!("host {host} panics: {reason}"));
+        }
         while let Some(output) = self.hosts[host].peer.as_mut().and_then(Peer::poll_output) {
             self.perform(host, output);
         }
@@ -239,17 +245,17 @@ impl World {
         rig.life += 1;
         rig.config.seed = seed;
         let (config, local) = (rig.config.clone(), rig.local(self.now));
-        let peer = if host == 0 && !rig.founded {
+        let peer = if host == 0 && rig.disk.contents().is_empty() {
             Peer::found(config, local, wall, mesh_name(), publisher)
         } else {
             Peer::start(config, local, wall, rig.disk.contents())
         };
-        rig.founded = true;
         match peer {
             Ok(peer) => rig.peer = Some(peer),
             Err(error) => return self.judge.fail(&format!("host {host} cannot start: {error}")),
         }
         self.note(&format!("host {host} starts"));
+        self.judge.found(self.now, &self.hosts, host);
         let life = self.hosts[host].life;
         for event in self.hosts[host].store.found(&self.catalog) {
             let delay = self.within(Duration::from_millis(300));
@@ -271,6 +277,7 @@ impl World {
         let rig = &mut self.hosts[host];
         rig.peer = None;
         rig.life += 1;
+        self.judge.silent(self.now, host);
         rig.wake_at = None;
         rig.uploads.clear();
         rig.disk.crash(&mut self.rng);
@@ -364,7 +371,7 @@ impl World {
 
     fn send(&mut self, from: Host, to: NodeId, frame: Vec<u8>) {
         let Some(to) = self.names.get(&to).copied() else { return };
-        self.judge.sent(&frame);
+        self.judge.sent(&self.hosts, from, &frame);
         let delay = Net::delay(&mut self.rng, from, to);
         if let Some((conn, due)) = self.net.push(self.now, from, to, delay, frame) {
             self.at(due, Event::Deliver { conn, from });
@@ -535,6 +542,7 @@ impl World {
         let delay = Duration::from_micros(300) + self.within(Duration::from_millis(slow));
         let rig = &mut self.hosts[host];
         let (life, token) = (rig.life, batch.token);
+        self.judge.written(self.now, &batch);
         rig.disk.write(batch);
         rig.synced_until = rig.synced_until.max(self.now.after(delay));
         let at = rig.synced_until;
@@ -670,6 +678,12 @@ impl World {
     fn confirmed(&mut self, host: Host, life: u64, token: baton_protocol::disk::Token) {
         self.tell(host, life, Input::Persisted(token));
     }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap_or_else(|| "without words".to_owned())
 }
 
 fn brief(operation: &Operation) -> String {

@@ -14,6 +14,20 @@ pub enum Mutant {
     BeginWithoutEcho,
     /// A permit is granted although the cap is used up.
     CapIgnored,
+    /// The leader commits `Begin` without a look at its evidence.
+    BeginWithoutEvidence,
+    /// Members that say nothing are taken for available.
+    SilenceIsConsent,
+    /// Only permits use the cap up: members that are down without one count for nothing.
+    CapOverLiveOnly,
+    /// A node takes its first disruptive step before it has it on disk.
+    StepBeforePersist,
+    /// A new voter gets an id that another one has had.
+    VoterIdReused,
+    /// The permit of a removed member is forgotten before anybody says that it is fenced.
+    RemovedForgotten,
+    /// A daemon starts again under the number of its life before.
+    OldIncarnation,
 }
 
 #[cfg(feature = "mutants")]

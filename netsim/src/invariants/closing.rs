@@ -1,20 +1,10 @@
 //! Safety 4: a permit closes by its holder's proof, by its holder's "never began", or by a named
 //! person's override. Never by time.
 
-use baton_protocol::fleet::command::Command;
 use baton_protocol::fleet::permit::Permit;
-use baton_protocol::id::PermitId;
 
-use super::{Judge, proposal};
+use super::Judge;
 use crate::rig::Rig;
-
-/// The permit that a frame asks to close.
-pub(super) fn proposed(frame: &[u8]) -> Option<PermitId> {
-    match proposal(frame)? {
-        Command::Close { permit, .. } => Some(permit),
-        _ => None,
-    }
-}
 
 /// `permit` is closed.
 pub(super) fn check(judge: &Judge, hosts: &[Rig], permit: &Permit) -> Result<(), String> {

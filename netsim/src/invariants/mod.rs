@@ -7,18 +7,24 @@ mod admission;
 mod agreement;
 mod cap;
 mod closing;
+mod durable;
+mod evidence;
+mod seats;
 mod steps;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use baton_protocol::agent::unit::ServiceAction;
+use baton_protocol::consensus::Voter;
+use baton_protocol::disk::{Batch, Key};
 use baton_protocol::fleet::Fleet;
 use baton_protocol::fleet::command::Command;
 use baton_protocol::fleet::permit::{Permit, PermitPhase};
 use baton_protocol::id::{Incarnation, LogIndex, NodeId, Nonce, PermitId};
 use baton_protocol::peer::Operation;
 use baton_protocol::time::Instant;
+use baton_protocol::wire::Message;
 
 use crate::event::Host;
 use crate::mesh::group;
@@ -43,6 +49,14 @@ pub(crate) struct Judge {
     leaders: BTreeSet<NodeId>,
     limits: Vec<(Instant, u32)>,
     down_since: BTreeMap<Host, Instant>,
+    /// Since when each host cannot be proven available: its service or its daemon is out of action.
+    unproven: BTreeMap<Host, Instant>,
+    /// Since when each service serves.
+    serving: BTreeMap<Host, Instant>,
+    /// When each entry was first written on any disk: the moment at which it was decided.
+    decided: BTreeMap<LogIndex, Instant>,
+    promises: durable::Promises,
+    seats: seats::Seats,
     /// Permits that were ever open: how many restarts a run took.
     pub(crate) granted: u64,
 }
@@ -69,11 +83,44 @@ impl Judge {
         &self.newest
     }
 
-    /// A frame was sent.
-    pub(crate) fn sent(&mut self, frame: &[u8]) {
-        if let Some(permit) = closing::proposed(frame) {
-            self.closings.insert(permit);
+    /// `host` sends a frame.
+    pub(crate) fn sent(&mut self, hosts: &[Rig], host: Host, frame: &[u8]) {
+        let Some(message) = telling(frame) else { return };
+        if let Message::Propose(_, Command::Close { permit, .. }) = &message {
+            self.closings.insert(*permit);
         }
+        let Some(rig) = hosts.get(host) else { return };
+        let result = self.promises.sent(host, rig, &message);
+        self.check(result);
+    }
+
+    /// `host` writes a batch; it is not durable yet.
+    pub(crate) fn written(&mut self, now: Instant, batch: &Batch) {
+        for (key, value) in &batch.writes {
+            if let (Key::Entry(index), Some(_)) = (key, value) {
+                self.decided.entry(*index).or_insert(now);
+            }
+        }
+    }
+
+    /// `host` starts a daemon again, with what its disk has.
+    pub(crate) fn found(&mut self, now: Instant, hosts: &[Rig], host: Host) {
+        let Some(rig) = hosts.get(host) else { return };
+        let voter = rig.peer.as_ref().and_then(|peer| peer.voter()).map(Voter::id);
+        let result = self.promises.found(host, voter, rig.disk.kept());
+        self.check(result);
+        let life = rig.peer.as_ref().map(|peer| peer.agent().report(rig.local(now)).incarnation);
+        let known = self.newest.members().get(&rig.config.node).map(|it| it.incarnation);
+        if life.is_some() && life <= known {
+            self.fail(&format!(
+                "durable: host {host} starts in life {life:?}, and the log knows of {known:?}"
+            ));
+        }
+    }
+
+    /// The daemon of `host` is gone.
+    pub(crate) fn silent(&mut self, now: Instant, host: Host) {
+        self.unproven.entry(host).or_insert(now);
     }
 
     /// A person asks for something.
@@ -91,6 +138,8 @@ impl Judge {
         if peer.leads() {
             self.leaders.insert(rig.config.node);
         }
+        let seated = self.seats.leads(host, peer);
+        self.check(seated);
         let fleet = peer.fleet();
         let before = self.seen.get(&host).copied().filter(|(life, ..)| *life == rig.life);
         if before.is_some_and(|(_, applied, _)| applied == fleet.applied()) {
@@ -124,6 +173,8 @@ impl Judge {
             results.push(closing::check(self, hosts, permit));
         }
         results.push(cap::ground_truth(&self.newest, hosts, &self.overridden));
+        results.push(evidence::check(self, now, hosts, &before));
+        results.push(self.seats.check(&self.newest));
         for result in results {
             self.check(result);
         }
@@ -146,14 +197,25 @@ impl Judge {
         let Some(rig) = hosts.get(host) else { return };
         if rig.service.serves() {
             self.down_since.remove(&host);
+            self.serving.entry(host).or_insert(now);
         } else {
             self.down_since.entry(host).or_insert(now);
+            self.serving.remove(&host);
+        }
+        if rig.service.serves() && rig.peer.is_some() {
+            self.unproven.remove(&host);
+        } else {
+            self.unproven.entry(host).or_insert(now);
         }
     }
 
     /// A host's agent is about to do this to its service.
     pub(crate) fn acts(&mut self, now: Instant, hosts: &[Rig], host: Host, action: &ServiceAction) {
         let Some(rig) = hosts.get(host) else { return };
+        if let ServiceAction::Start { release } = action {
+            let result = durable::starts(host, rig, &group(), *release);
+            self.check(result);
+        }
         let counts =
             self.newest.groups().get(&group()).is_some_and(|it| it.counts(rig.config.node));
         if !counts || !rig.service.is_disruptive(action) {
@@ -162,6 +224,10 @@ impl Judge {
         let results =
             [steps::check(self, rig, now, host, action), admission::check(self, now, hosts, host)];
         for result in results {
+            self.check(result);
+        }
+        if let Some(permit) = self.newest.permit_of(rig.config.node) {
+            let result = durable::moves(host, rig, &permit.group, permit.id);
             self.check(result);
         }
     }
@@ -179,16 +245,15 @@ impl Judge {
     }
 }
 
-/// What a node asks the leader for, where the frame is that.
-fn proposal(frame: &[u8]) -> Option<Command> {
-    use baton_protocol::wire::Message;
-    // The version byte, then the variant: most frames are something else, and cost nothing here.
+/// The frames that the judge reads: applications, what voters say, and what the leader is asked for.
+/// Most frames are others, and cost nothing here.
+fn telling(frame: &[u8]) -> Option<Message> {
+    // The version byte, then the variant.
+    const APPLY: u8 = 1;
+    const VOTER: u8 = 5;
     const PROPOSE: u8 = 7;
-    if frame.get(1) != Some(&PROPOSE) {
+    if !matches!(frame.get(1), Some(&(APPLY | VOTER | PROPOSE))) {
         return None;
     }
-    match baton_protocol::codec::decode::<Message>(frame) {
-        Ok(Message::Propose(_, command)) => Some(command),
-        _ => None,
-    }
+    baton_protocol::codec::decode(frame).ok()
 }

@@ -418,7 +418,7 @@ impl Unit {
         let nonce = Nonce(self.rng.next_u64());
         self.stance = Stance::Asking { nonce, since: at.now, again_at: at.now };
         if mutant::active(Mutant::BeginWithoutEcho) {
-            return self.record_begun(permit);
+            return self.record_begun(at, permit);
         }
         self.advance(at);
     }
@@ -432,7 +432,7 @@ impl Unit {
         let Some(life) = at.life else { return };
         let in_time = at.now.since(since) <= ECHO_MAX;
         if in_time && lease.phase == (PermitPhase::Begun { incarnation: life, nonce }) {
-            return self.record_begun(lease.id);
+            return self.record_begun(at, lease.id);
         }
         let has_moved = self.journal.begun == Some(lease.id);
         if !has_moved && !lease.may_start {
@@ -448,10 +448,13 @@ impl Unit {
         }
     }
 
-    fn record_begun(&mut self, permit: PermitId) {
+    fn record_begun(&mut self, at: Surroundings<'_>, permit: PermitId) {
         self.journal.begun = Some(permit);
         self.target = self.assignment.lease.as_ref().map(|lease| lease.release);
         self.record(AfterRecording::Move);
+        if mutant::active(Mutant::StepBeforePersist) {
+            self.move_on(at);
+        }
     }
 
     // --- under a permit that has begun ------------------------------------------------------------

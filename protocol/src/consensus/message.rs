@@ -89,7 +89,31 @@ pub(super) enum Body {
     TimeoutNow,
 }
 
+/// What a voter holds itself to by a message, so that it must be on its disk before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promise {
+    /// It has the log up to here.
+    Holds(LogIndex),
+    /// It has given its vote in this term, to this voter and to no other.
+    Voted(VoterId),
+}
+
 impl VoterMessage {
+    /// The sender's term.
+    pub fn term(&self) -> u64 {
+        self.term
+    }
+
+    /// What the sender promises by it, if anything.
+    pub fn promise(&self) -> Option<Promise> {
+        match &self.body {
+            Body::Appended { index, .. } => Some(Promise::Holds(LogIndex(*index))),
+            Body::Vote { trial: false, granted: true, .. } => Some(Promise::Voted(self.to)),
+            Body::RequestVote { trial: false, .. } => Some(Promise::Voted(self.from)),
+            _ => None,
+        }
+    }
+
     /// Whether it is within the bounds that a peer is held to.
     pub(super) fn is_bounded(&self) -> bool {
         match &self.body {

@@ -34,6 +34,6 @@ pub use config::{
 pub use entry::LogEntry;
 pub use event::{Dropped, Entry, Input, Output, Progress, Rejection, Role};
 pub use membership::{Membership, Refusal};
-pub use message::{SnapshotMeta, VoterMessage};
-pub use stored::RestoreError;
+pub use message::{Promise, SnapshotMeta, VoterMessage};
+pub use stored::{Kept, RestoreError};
 pub use voter::Voter;

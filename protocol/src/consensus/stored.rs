@@ -58,6 +58,33 @@ struct HardState {
     commit: LogIndex,
 }
 
+/// What a disk binds its voter to: for those who check that nothing was promised that is not there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The last term that it knows of.
+    pub term: u64,
+    /// Whom it voted for in that term; 0 for nobody.
+    pub vote: VoterId,
+    /// The end of its log, or of its snapshot where that reaches further.
+    pub last: LogIndex,
+}
+
+impl Kept {
+    /// Reads it from what is on disk. What cannot be read counts as not there.
+    pub fn read(disk: &BTreeMap<Key, Vec<u8>>) -> Self {
+        let state = disk.get(&Key::HardState).and_then(|bytes| codec::decode(bytes).ok());
+        let state: HardState = state.unwrap_or_default();
+        let range = Key::Entry(LogIndex(0))..=Key::Entry(LogIndex(u64::MAX));
+        let last = match disk.range(range).next_back() {
+            Some((Key::Entry(index), _)) => *index,
+            _ => LogIndex(0),
+        };
+        let snapshot = disk.get(&Key::Snapshot).and_then(|value| read_snapshot(value).ok());
+        let covered = snapshot.map_or(LogIndex(0), |(meta, _)| meta.index);
+        Self { term: state.term, vote: state.vote, last: last.max(covered) }
+    }
+}
+
 /// The write of the library's term, vote and commit.
 pub(super) fn write_hard_state(raft: &RaftHardState) -> Write {
     let state =

@@ -66,7 +66,8 @@ enum Phase {
 }
 
 impl Voter {
-    /// The first voter of a new mesh: its log begins with the entry that makes it the only voter.
+    /// The first voter of a new mesh: its log begins with the entry that makes it the only voter, and
+    /// then has `command`. Both are in its first batch, so that a crash leaves all of it or nothing.
     ///
     /// # Errors
     /// `voter` is 0, or the library refuses to begin.
@@ -75,17 +76,21 @@ impl Voter {
         voter: VoterId,
         node: NodeId,
         now: Instant,
+        command: Option<Vec<u8>>,
     ) -> Result<Self, RestoreError> {
-        let first = LogEntry {
-            term: 1,
-            index: LogIndex(1),
-            body: Body::Change(Change::Found { voter, node }),
-        };
-        let entry = first.to_raft().map_err(|error| RestoreError::Refused(error.to_string()))?;
+        let change = Body::Change(Change::Found { voter, node });
+        let bodies = [Some(change), command.map(Body::Command)];
+        let first: Vec<_> = (1..)
+            .zip(bodies.into_iter().flatten())
+            .map(|(index, body)| LogEntry { term: 1, index: LogIndex(index), body })
+            .collect();
+        let entries: Result<_, _> = first.iter().map(LogEntry::to_raft).collect();
+        let entries = entries.map_err(|error| RestoreError::Refused(error.to_string()))?;
         let state = RaftHardState { term: 1, commit: 1, ..RaftHardState::default() };
         let identity = Identity { voter, node, life: 1 };
-        let writes = vec![identity.write(), write_hard_state(&state), write_entry(&first)];
-        let log = LogStore::new(state, (0, 0), [entry].into(), None);
+        let mut writes = vec![identity.write(), write_hard_state(&state)];
+        writes.extend(first.iter().map(write_entry));
+        let log = LogStore::new(state, (0, 0), entries, None);
         let mut founder = Self::begin(config, identity, log, now)?;
         founder.phase = Phase::Founding;
         founder.start(1, writes);

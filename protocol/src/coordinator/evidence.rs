@@ -7,6 +7,7 @@ use crate::fleet::Fleet;
 use crate::fleet::group::Group;
 use crate::id::{GroupName, NodeId, Question, ReleaseId};
 use crate::limits::EVIDENCE_AGE_MAX;
+use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
 /// Questions whose time is remembered: more than can be asked while evidence is fresh.
@@ -90,10 +91,15 @@ impl Evidence {
         groups: impl Iterator<Item = (&'a GroupName, &'a Group)>,
     ) -> BTreeSet<NodeId> {
         let mut unavailable = BTreeSet::new();
+        if mutant::active(Mutant::CapOverLiveOnly) {
+            return unavailable;
+        }
         for (name, group) in groups {
             let proven = |node: &NodeId| {
                 let service = self.service(now, fleet, name, *node);
-                service.is_some_and(|service| service.condition.is_available())
+                let ignored = mutant::active(Mutant::SilenceIsConsent)
+                    && self.fresh(now, fleet, *node).is_none();
+                ignored || service.is_some_and(|service| service.condition.is_available())
             };
             unavailable.extend(group.counted().filter(|node| !proven(node)));
         }

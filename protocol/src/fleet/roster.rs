@@ -11,6 +11,7 @@ use crate::id::{
 };
 use crate::limits::NODES_MAX;
 use crate::membership::Address;
+use crate::mutant::{self, Mutant};
 use crate::time::UnixTime;
 use crate::trust::certificate::{Certificate, Role};
 use crate::trust::chain;
@@ -141,12 +142,12 @@ impl Fleet {
         node: NodeId,
     ) -> Result<Vec<Event>, Refusal> {
         let present = self.votes(node);
+        let voter = self.reused_by_mistake().unwrap_or(VoterId(index.0));
         let member = self.member_mut(node)?;
         if present {
             return Err(Refusal::Order("this node is a voter already".to_owned()));
         }
         // An id that was allotted and never used is left behind: the new one replaces it.
-        let voter = VoterId(index.0);
         member.voter = Some(voter);
         Ok(vec![Event::VoterAllotted(voter, node), Event::RosterChanged])
     }
@@ -159,6 +160,9 @@ impl Fleet {
         }
         let member = self.members.remove(&node).ok_or_else(|| unknown(node))?;
         self.removed.insert(node, member);
+        if mutant::active(Mutant::RemovedForgotten) {
+            self.permits.retain(|_, permit| permit.node != node);
+        }
         let mut events = vec![Event::RosterChanged];
         for (name, group) in &mut self.groups {
             if group.members.remove(&node).is_some() {
@@ -167,6 +171,14 @@ impl Fleet {
             }
         }
         Ok(events)
+    }
+
+    /// The mistake that the simulator must find: the lowest id that no voter has at the moment.
+    fn reused_by_mistake(&self) -> Option<VoterId> {
+        if !mutant::active(Mutant::VoterIdReused) {
+            return None;
+        }
+        (1..).map(VoterId).find(|id| self.voters.node(*id).is_none())
     }
 
     /// Whether `node` is, or is just becoming, a voter.

@@ -10,6 +10,7 @@ use crate::fleet::{Applied, Fleet};
 use crate::id::NodeId;
 use crate::machine::Machine as _;
 use crate::membership;
+use crate::mutant::{self, Mutant};
 use crate::peer::event::{Note, Output};
 use crate::peer::requests::Asker;
 use crate::peer::{Owner, Peer};
@@ -19,9 +20,9 @@ use crate::wire::Message;
 
 impl Peer {
     /// Puts a command into the log where this node leads, else sends it to who does. Lost without a
-    /// word where nobody is known to lead; who cares asks again.
+    /// word where nobody is known to lead, or this life is not on disk yet; who cares asks again.
     pub(super) fn propose(&mut self, now: Instant, request: u64, command: Command) {
-        match self.leader {
+        match self.leader.filter(|_| self.life_kept) {
             Some(leader) if leader == self.config.node => {
                 let me = self.config.node;
                 if let Err(obstacle) = self.lead(now, me, request, command) {
@@ -46,6 +47,7 @@ impl Peer {
             return Err("this node does not lead the log".to_owned());
         };
         if let Command::Begin { permit, .. } = &command
+            && !mutant::active(Mutant::BeginWithoutEvidence)
             && !coordinator.may_begin(now, self.replica.fleet(), by, *permit)
         {
             return Err("the evidence does not allow it now".to_owned());
@@ -162,12 +164,6 @@ impl Peer {
             Role::Leader { .. } => self.set_leader(now, Some(self.config.node)),
             Role::Follower { leader } => self.set_leader(now, leader),
             Role::Candidate => self.set_leader(now, None),
-        }
-        if leads
-            && let Some(command) = self.first_entry.take()
-            && let Some(voter) = &mut self.voter
-        {
-            voter.handle(now, consensus::Input::Propose { handle: 0, command });
         }
     }
 

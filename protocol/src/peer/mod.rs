@@ -79,8 +79,12 @@ pub struct Peer {
     tokens: BTreeMap<Token, Owner>,
     last_token: Token,
     kept_entries: BTreeSet<LogIndex>,
-    first_entry: Option<Vec<u8>>,
     incarnation: Incarnation,
+    /// What goes to disk with the first batch, whose ever that is: the number of this life.
+    first_writes: Vec<Write>,
+    /// Whether that is durable. Until then nothing is said in this life that names it: a crash
+    /// would give the next life the same number.
+    life_kept: bool,
     rng: Rng,
     outputs: VecDeque<Output>,
 }
@@ -150,7 +154,8 @@ impl Peer {
         self.voter.as_ref()
     }
 
-    fn persist(&mut self, owner: Owner, writes: Vec<Write>) {
+    fn persist(&mut self, owner: Owner, mut writes: Vec<Write>) {
+        writes.append(&mut self.first_writes);
         self.last_token = Token(self.last_token.0 + 1);
         let token = self.last_token;
         self.tokens.insert(token, owner);
@@ -158,6 +163,10 @@ impl Peer {
     }
 
     fn persisted(&mut self, now: Instant, token: Token) {
+        if !self.life_kept {
+            self.life_kept = true; // batches are confirmed in their order, and it is in the first
+            self.house.again_at = now;
+        }
         match self.tokens.remove(&token) {
             Some(Owner::Agent(token)) => self.agent.handle(now, agent::Input::Persisted(token)),
             Some(Owner::Voter(id, token)) => {

@@ -78,6 +78,9 @@ impl Peer {
     }
 
     fn apply_to(&mut self, node: NodeId) {
+        if !self.life_kept {
+            return;
+        }
         let candidate = self.candidate(self.incarnation);
         self.send(node, &Message::Apply(candidate));
     }

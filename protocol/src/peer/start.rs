@@ -11,6 +11,7 @@ use crate::id::{
 };
 use crate::machine::Machine as _;
 use crate::membership::{self, Address, Membership};
+use crate::mutant::{self, Mutant};
 use crate::peer::requests::Requests;
 use crate::peer::restore::{Stored, Unreadable};
 use crate::peer::sessions::Sessions;
@@ -62,16 +63,17 @@ impl Peer {
         publisher: KeyId,
     ) -> Result<Self, Unreadable> {
         let settings = consensus::Config::new(config.seed);
-        let voter = Voter::found(settings, FIRST_VOTER, config.node, now)?;
         let mut peer = Self::assemble(config, now, Stored::default());
-        peer.voter = Some(voter);
         peer.wall_clock = wall_clock;
-        let founder = peer.candidate(Incarnation(1));
-        let mesh = peer.config.mesh;
+        let founder = peer.candidate(peer.incarnation);
+        let (mesh, by) = (peer.config.mesh, peer.config.node);
         let command = Command::Found { mesh, name, founder, publisher };
-        let by = peer.config.node;
         let envelope = Envelope { by, request: 0, at: wall_clock, command };
-        peer.first_entry = Some(codec::encode(&envelope));
+        let command = Some(codec::encode(&envelope));
+        peer.voter = Some(Voter::found(settings, FIRST_VOTER, by, now, command)?);
+        // The life goes to disk with the voter's first batch: a disk that has one without the other
+        // would be neither empty, to found on, nor a founder's, to go on from.
+        peer.collect_voter(now);
         Ok(peer)
     }
 
@@ -92,12 +94,14 @@ impl Peer {
             peer.voter = Some(Voter::restore(settings, now, disk)?);
         }
         peer.wall_clock = wall_clock;
+        peer.persist(Owner::Nobody, Vec::new());
         Ok(peer)
     }
 
     fn assemble(config: Config, now: Instant, stored: Stored) -> Self {
         let mut rng = Rng::new(config.seed);
-        let incarnation = stored.incarnation.next();
+        let old = mutant::active(Mutant::OldIncarnation) && stored.incarnation.0 > 0;
+        let incarnation = if old { stored.incarnation } else { stored.incarnation.next() };
         let mut membership = Membership::new(config.node, rng.next_u64());
         if let Some(book) = stored.address_book {
             membership.handle(now, membership::Input::Remembered(book));
@@ -107,7 +111,8 @@ impl Peer {
             zone: swarm_zone(config.zone.as_ref()),
             seed: rng.next_u64(),
         });
-        let mut peer = Self {
+        let life = (Key::Incarnation, Some(codec::encode(&incarnation)));
+        Self {
             sessions: Sessions::default(),
             membership,
             gossip: Gossip::new(rng.next_u64()),
@@ -127,14 +132,12 @@ impl Peer {
             last_token: crate::disk::Token::default(),
             outputs: std::collections::VecDeque::new(),
             kept_entries: stored.entries,
-            first_entry: None,
             incarnation,
+            first_writes: vec![life],
+            life_kept: false,
             rng,
             config,
-        };
-        let life = codec::encode(&incarnation);
-        peer.persist(Owner::Nobody, vec![(Key::Incarnation, Some(life))]);
-        peer
+        }
     }
 
     /// What this node shows to be let in.

@@ -133,7 +133,7 @@ impl World {
         };
         let first = VoterId(1);
         let config = world.config.clone();
-        let voter = Voter::found(config, first, node_of(first), world.now).unwrap();
+        let voter = Voter::found(config, first, node_of(first), world.now, None).unwrap();
         world.place(first, voter);
         world
     }
