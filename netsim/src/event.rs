@@ -1,5 +1,7 @@
 //! What can happen in the world, and who it happens to.
 
+use core::time::Duration;
+
 use baton_protocol::agent::library::StoreEvent;
 use baton_protocol::agent::service::ServiceEvent;
 use baton_protocol::disk::Token;
@@ -57,6 +59,20 @@ pub(crate) enum Event {
     CrashHolder,
     /// Many hosts lose their power at once.
     PowerCut { hosts: Vec<Host> },
+    /// A machine goes, service and all, and is back after a while.
+    Away { host: Host, wait: Duration },
+    /// A daemon stands still for a while, as one that is stopped or swapped out.
+    Stop { host: Host, wait: Duration },
+    /// It goes on.
+    Continue { host: Host, life: u64 },
+    /// A host's steady clock has counted a sleep of the whole machine.
+    Jump { host: Host, by: Duration },
+    /// Syncs of a host's disk take up to so long from now on.
+    SlowDisk { host: Host, millis: u64 },
+    /// Some connections break, whichever there are.
+    CutSome { count: usize },
+    /// A host, and some others with it, are cut off from all the rest.
+    CutOff { host: Host, others: usize },
     /// A service ends by itself.
     ServiceDies { host: Host },
     /// Frames from some hosts to others are held back.

@@ -5,18 +5,25 @@
 //!
 //! * `world`: the queue of events and virtual time; `link`: the network; `disk`: what a crash leaves
 //! * `service` and `store`: models of a node's runtime and of its releases
-//! * `scenario`: what a run does to its nodes; `trace`: the hash over all that happened
+//! * `shape`: what a seed's mesh is like; `scenario`: what a run does with it; `faults` and `traps`:
+//!   what goes wrong, at any time and at the worst moments
+//! * `trace`: the hash over all that happened
 
 mod disk;
 mod event;
+mod faults;
 mod invariants;
 mod link;
+mod lives;
 mod mesh;
 mod rig;
 mod scenario;
 mod service;
+mod shape;
 mod store;
 mod trace;
+mod traffic;
+mod traps;
 mod world;
 
 pub use scenario::{Failure, Options, Summary, run};

@@ -121,6 +121,11 @@ impl Net {
         touched.into_iter().filter_map(|ends| self.conns.get(&ends).map(|it| it.id)).collect()
     }
 
+    /// Every open connection.
+    pub(crate) fn all(&self) -> Vec<ConnId> {
+        self.conns.values().map(|conn| conn.id).collect()
+    }
+
     /// Whether a connection is held back in a way.
     pub(crate) fn is_held(&self, id: ConnId) -> bool {
         let held = |(a, b)| self.is_blocked(a, b) || self.is_blocked(b, a);

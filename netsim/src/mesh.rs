@@ -17,6 +17,7 @@ use baton_protocol::trust::key::{Purpose, SecretKey};
 use baton_protocol::trust::token::{JoinToken, founder};
 
 use crate::event::Host;
+use crate::shape::Shape;
 use crate::store::{Made, Temper};
 
 /// The wall clock at the world's start.
@@ -65,11 +66,12 @@ impl Mesh {
 
     /// How `host` is started: the first one founds, the others join with the token.
     #[allow(clippy::expect_used)]
-    pub(crate) fn config(&self, host: Host, rng: &mut Rng) -> Config {
+    pub(crate) fn config(&self, host: Host, shape: &Shape, rng: &mut Rng) -> Config {
+        let role = if shape.is_witness(host) { Role::Witness } else { Role::Member };
         let node = NodeId(SecretKey::from_seed(secret(rng)).public());
         let certificate = match host {
             0 => founder(&self.root, secret(rng), node),
-            _ => self.token.certify(node, Role::Member).expect("Invariant: the token is whole"),
+            _ => self.token.certify(node, role).expect("Invariant: the token is whole"),
         };
         let bootstrap = self.token.addresses.iter().map(|it| name(it)).collect();
         Config {
@@ -80,8 +82,9 @@ impl Mesh {
             zone: Some(name(["a", "b", "c"][host % 3])),
             addresses: vec![address(host)],
             bootstrap,
-            groups: vec![group()],
+            groups: if role == Role::Witness { Vec::new() } else { vec![group()] },
             seed: rng.next_u64(),
+            log_tail: shape.log_tail,
         }
     }
 

@@ -1,9 +1,9 @@
 //! One host: a daemon that may be dead, and what outlives it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use baton_protocol::id::RequestId;
-use baton_protocol::peer::{Config, Operation, Peer};
+use baton_protocol::peer::{Config, Input, Operation, Peer};
 use baton_protocol::swarm::ObjectId;
 use baton_protocol::time::Instant;
 
@@ -11,6 +11,9 @@ use crate::disk::Disk;
 use crate::event::Host;
 use crate::service::Service;
 use crate::store::Store;
+
+/// Drift is told in parts of this.
+const MILLION: u64 = 1_000_000;
 
 /// One host.
 pub(crate) struct Rig {
@@ -24,6 +27,12 @@ pub(crate) struct Rig {
     pub(crate) service: Service,
     /// What this host's steady clock shows at the world's start, in microseconds.
     pub(crate) offset: u64,
+    /// By how many millionths it runs faster than the world's.
+    pub(crate) drift_ppm: i64,
+    /// What waits for a daemon that stands still.
+    pub(crate) stopped: Option<VecDeque<Input>>,
+    /// The longest that a sync takes, in milliseconds.
+    pub(crate) sync_millis: u64,
     pub(crate) wake_at: Option<Instant>,
     pub(crate) synced_until: Instant,
     pub(crate) sent_until: Instant,
@@ -43,6 +52,9 @@ impl Rig {
             store: Store::default(),
             service: Service::new(),
             offset,
+            drift_ppm: 0,
+            stopped: None,
+            sync_millis: 8,
             wake_at: None,
             synced_until: Instant::ZERO,
             sent_until: Instant::ZERO,
@@ -52,13 +64,19 @@ impl Rig {
         }
     }
 
-    /// What this host's own clock shows at a moment of the world.
-    pub(crate) fn local(&self, now: Instant) -> Instant {
-        Instant::from_micros(now.as_micros() + self.offset)
+    fn rate(&self) -> u128 {
+        u128::from(MILLION.saturating_add_signed(self.drift_ppm))
     }
 
-    /// The moment of the world at which this host's own clock shows `local`.
+    /// What this host's own clock shows at a moment of the world.
+    pub(crate) fn local(&self, now: Instant) -> Instant {
+        let passed = u128::from(now.as_micros()) * self.rate() / u128::from(MILLION);
+        Instant::from_micros(self.offset.saturating_add(passed as u64))
+    }
+
+    /// The first moment of the world at which this host's own clock shows `local`.
     pub(crate) fn global(&self, local: Instant) -> Instant {
-        Instant::from_micros(local.as_micros().saturating_sub(self.offset))
+        let passed = u128::from(local.as_micros().saturating_sub(self.offset));
+        Instant::from_micros((passed * u128::from(MILLION)).div_ceil(self.rate()) as u64)
     }
 }

@@ -2,28 +2,49 @@
 //! come to an end.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 use baton_protocol::fleet::command::{Order, PolicyChange};
-use baton_protocol::fleet::policy::Cap;
-use baton_protocol::fleet::rollout::{Phase, Rollout};
+use baton_protocol::fleet::group::Standing;
+use baton_protocol::fleet::rollout::Phase;
 use baton_protocol::id::{PermitId, ReleaseId};
 use baton_protocol::mutant::{self, Mutant};
 use baton_protocol::peer::Operation;
+use baton_protocol::rng::Rng;
 use baton_protocol::time::Instant;
 
 use crate::event::{Event, Host};
+use crate::faults::Faults;
 use crate::mesh::{group, name};
+use crate::rig::Rig;
+use crate::service::Process;
+use crate::shape::Shape;
 use crate::store::Temper;
 use crate::world::World;
 
 /// How often the scenario looks at its world.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// How long founding, joining and v1 may take, without faults.
-const CALM_WITHIN: Duration = Duration::from_secs(180);
+/// How long founding and joining may take after the last fault: a dead voter is replaced after 30 s,
+/// and three may be, each with a pause of 30 s and more to the one before.
+const JOIN_WITHIN: Duration = Duration::from_secs(240);
 
-/// How long after the last fault everything may take to end.
-const END_WITHIN: Duration = Duration::from_secs(400);
+/// How long what the last fault left may take to mend: as [`JOIN_WITHIN`], and a failed permit's way
+/// through drain (31 s), stop, start (20 s) and proof (10 s).
+const MEND_WITHIN: Duration = Duration::from_secs(300);
+
+/// How long one restart may take: drain 4 s, stop 2 s, start 5 s, proof 10 s, and a second for its
+/// permit and its `Begin`.
+const RESTART_WITHIN: Duration = Duration::from_secs(22);
+
+/// How long all nodes may take, after the last rollout, to have the whole log and to serve.
+const SETTLE_WITHIN: Duration = Duration::from_secs(90);
+
+/// Pause between two looks of the people at what is to be mended.
+const MEND_EVERY: Duration = Duration::from_secs(5);
+
+/// Times that people resume one rollout that paused by itself, before they give it up.
+const RESUMES_MAX: u32 = 5;
 
 /// Events after which a run is taken for endless.
 const EVENTS_MAX: u64 = 30_000_000;
@@ -81,23 +102,25 @@ pub struct Failure {
 enum Stage {
     Joining,
     First,
-    Second,
+    Later,
+    Settling,
     Over,
 }
 
 struct Director {
     options: Options,
+    shape: Shape,
+    faults: Faults,
     stage: Stage,
     since: Instant,
-    v2: Option<ReleaseId>,
-    last_fault: Instant,
-    lost: Option<Host>,
-    removed: bool,
-    overridden: Option<PermitId>,
+    /// What is to be rolled out, oldest first.
+    releases: Vec<ReleaseId>,
+    overridden: BTreeSet<PermitId>,
+    sequence: u64,
     resumed: u32,
     joined: Duration,
     rollouts: [Duration; 2],
-    asked_at: Instant,
+    mended_at: Instant,
     end: String,
 }
 
@@ -107,8 +130,14 @@ struct Director {
 /// A property did not hold, or the run did not end.
 pub fn run(seed: u64, options: Options) -> Result<Summary, Failure> {
     mutant::set(options.mutant);
-    let mut world = World::new(seed, options.hosts, options.loud);
-    let mut director = Director::new(options);
+    let mut rng = Rng::new(seed);
+    let shape = match options.faults {
+        true => Shape::drawn(options.hosts, &mut rng),
+        false => Shape::calm(options.hosts),
+    };
+    let mut world = World::new(rng, &shape, options.loud);
+    world.note(&format!("seed {seed}: {shape:?}"));
+    let mut director = Director::new(options, shape);
     director.open(&mut world);
     while director.stage != Stage::Over && world.judge.broken().is_none() {
         let Some(event) = world.pop() else { break };
@@ -129,20 +158,20 @@ pub fn run(seed: u64, options: Options) -> Result<Summary, Failure> {
 }
 
 impl Director {
-    fn new(options: Options) -> Self {
+    fn new(options: Options, shape: Shape) -> Self {
         Self {
             options,
+            faults: Faults::new(options.hosts),
+            shape,
             stage: Stage::Joining,
             since: Instant::ZERO,
-            v2: None,
-            last_fault: Instant::ZERO,
-            lost: None,
-            removed: false,
-            overridden: None,
+            releases: Vec::new(),
+            overridden: BTreeSet::new(),
+            sequence: 0,
             resumed: 0,
             joined: Duration::ZERO,
             rollouts: [Duration::ZERO; 2],
-            asked_at: Instant::ZERO,
+            mended_at: Instant::ZERO,
             end: String::new(),
         }
     }
@@ -159,21 +188,28 @@ impl Director {
         }
     }
 
-    fn open(&self, world: &mut World) {
+    fn open(&mut self, world: &mut World) {
         for host in 0..self.options.hosts {
             let delay = world.within(Duration::from_secs(3));
             let delay = if host == 0 { Duration::ZERO } else { delay };
             world.after(delay, Event::Restart { host });
+        }
+        if self.shape.early_faults {
+            self.faults.early(world, Duration::from_secs(25));
         }
         world.after(LOOK_EVERY, Event::Director);
     }
 
     fn look(&mut self, world: &mut World) {
         world.after(LOOK_EVERY, Event::Director);
+        if world.now > self.faults.last {
+            self.mend(world);
+        }
         match self.stage {
             Stage::Joining => self.joining(world),
             Stage::First => self.first(world),
-            Stage::Second => self.second(world),
+            Stage::Later => self.later(world),
+            Stage::Settling => self.settling(world),
             Stage::Over => {}
         }
     }
@@ -183,43 +219,69 @@ impl Director {
         self.since = world.now;
     }
 
-    fn overdue(&self, world: &mut World, within: Duration, since: Instant) {
-        if world.now.since(since) > within {
-            let fleet = world.judge.newest();
-            let group = fleet.groups().get(&group());
-            let text = format!(
-                "progress: {:?} is not over after {within:?}: {} members, {} in the group, {} \
-                 counted, {} voters, permits {:?}, rollout {:?}",
-                self.stage,
-                fleet.members().len(),
-                group.map_or(0, |it| it.members.len()),
-                group.map_or(0, |it| it.counted().count()),
-                fleet.voters().voters.len(),
-                fleet.permits().values().collect::<Vec<_>>(),
-                group.and_then(|it| it.rollouts.last()),
-            );
-            world.judge.fail(&text);
+    /// Liveness: this stage is over within a bound, from its begin or from the last fault.
+    fn overdue(&self, world: &mut World, within: Duration) {
+        if world.now.since(self.faults.last.max(self.since)) <= within {
+            return;
         }
+        let fleet = world.judge.newest();
+        let group = fleet.groups().get(&group());
+        let text = format!(
+            "progress: {:?} is not over after {within:?}: {} members, {} in the group, {} counted, {} \
+             voters, permits {:?}, rollout {:?}",
+            self.stage,
+            fleet.members().len(),
+            group.map_or(0, |it| it.members.len()),
+            group.map_or(0, |it| it.counted().count()),
+            fleet.voters().voters.len(),
+            fleet.permits().values().collect::<Vec<_>>(),
+            group.and_then(|it| it.rollouts.last()),
+        );
+        world.judge.fail(&text);
+    }
+
+    /// What a rollout may take: each member restarts twice, forward and back, as many at once as the
+    /// cap allows.
+    fn rollout_within(&self, world: &World) -> Duration {
+        let rounds = self.options.hosts.div_ceil(world.judge.limit().max(1) as usize);
+        MEND_WITHIN + RESTART_WITHIN * 2 * u32::try_from(rounds).unwrap_or(u32::MAX)
     }
 
     fn joining(&mut self, world: &mut World) {
-        self.overdue(world, CALM_WITHIN, Instant::ZERO);
-        let hosts = self.options.hosts;
+        self.overdue(world, JOIN_WITHIN);
         let fleet = world.judge.newest();
         let in_group = fleet.groups().get(&group()).map_or(0, |it| it.members.len());
-        let wanted = if hosts >= 7 { 5 } else { 3.min(hosts) };
+        let wanted = if self.shape.hosts >= 7 { 5 } else { 3.min(self.shape.hosts) };
         let voters = fleet.voters();
-        let settled = voters.voters.len() == wanted && !voters.is_joint();
-        if fleet.members().len() < hosts || in_group < hosts || !settled {
+        let settled = voters.voters.len() >= wanted && !voters.is_joint();
+        let all = fleet.members().len() >= self.shape.hosts && in_group >= self.shape.servers();
+        if !all || !settled {
             return;
         }
         self.joined = world.now.since(Instant::ZERO);
         world.note("all are in");
-        let cap = Cap { percent: Some(10), ..Cap::default() };
-        ask(world, 0, policy(cap));
-        let host = self.anybody(world);
-        self.deploy(world, host, 1, Temper::Good);
+        ask(world, 0, set_group(self.shape.policy.clone()));
+        self.deploy(world, Temper::Good);
         self.go_on(world, Stage::First);
+        if self.shape.early_faults {
+            self.faults.early(world, Duration::from_secs(20));
+        }
+        if self.shape.restarted_first {
+            self.restart_first(world);
+        }
+    }
+
+    /// Half way through its first rollout the group is given another release.
+    fn restart_first(&mut self, world: &mut World) {
+        let at = Duration::from_secs(3) + world.within(Duration::from_secs(14));
+        let (host, group, person) = (self.anybody(world), group(), "ann".to_owned());
+        let operation = Box::new(Operation::Steer { group, order: Order::Abort, person });
+        world.after(at, Event::Operate { host, operation, tries: 0 });
+        let release = self.deploy(world, Temper::Good);
+        let at = at + world.within(Duration::from_secs(2));
+        let operation = Box::new(deploy_of(release));
+        world.after(at, Event::Operate { host, operation, tries: 0 });
+        self.releases.remove(0);
     }
 
     fn anybody(&self, world: &mut World) -> Host {
@@ -227,209 +289,232 @@ impl Director {
         world.rng.pick(&alive).copied().unwrap_or_default()
     }
 
-    fn deploy(&mut self, world: &mut World, host: Host, version: u64, temper: Temper) -> ReleaseId {
+    /// Seeds the next release somewhere, and has it rolled out a little later.
+    fn deploy(&mut self, world: &mut World, temper: Temper) -> ReleaseId {
+        let host = self.anybody(world);
         let mut rng = world.rng.fork();
-        let made = world.mesh.release(version, temper, &mut rng);
+        self.sequence += 1;
+        let made = world.mesh.release(self.sequence, temper, &mut rng);
         let (release, header) = (made.signed.id(), made.signed.clone());
         world.seed(host, made);
         ask(world, host, Operation::Register { header });
-        let operation = deploy_of(release);
-        world.after(
-            Duration::from_secs(3),
-            Event::Operate { host, operation: Box::new(operation), tries: 0 },
-        );
+        let operation = Box::new(deploy_of(release));
+        world.after(Duration::from_secs(3), Event::Operate { host, operation, tries: 0 });
+        self.releases.push(release);
         release
     }
 
     fn first(&mut self, world: &mut World) {
-        self.overdue(world, CALM_WITHIN, self.since);
+        self.overdue(world, self.rollout_within(world));
+        let wanted = self.releases.last().copied();
         let fleet = world.judge.newest();
         let Some(group) = fleet.groups().get(&group()) else { return };
-        let done = group.rollouts.last().is_some_and(|it| it.phase == Phase::Done);
-        if !done || group.counted().count() < self.options.hosts {
+        let done = group.rollouts.last().is_some_and(|it| it.phase == Phase::Done)
+            && group.stable == wanted;
+        if !done {
+            return self.press(world);
+        }
+        if group.counted().count() < self.shape.servers() {
             return;
         }
         self.rollouts[0] = world.now.since(self.since);
-        world.note("v1 runs everywhere");
-        self.go_on(world, Stage::Second);
-        self.last_fault = world.now;
-        let bad = self.options.faults && world.rng.chance(1, 4);
-        let temper = match (bad, world.rng.chance(1, 2)) {
-            (false, _) => Temper::Good,
-            (true, true) => Temper::NeverReady,
-            (true, false) => Temper::Dies,
-        };
-        let host = self.anybody(world);
-        let release = self.deploy(world, host, 2, temper);
-        self.v2 = Some(release);
+        world.note("the first release runs everywhere");
+        self.releases.clear();
+        self.go_on(world, Stage::Later);
+        self.faults.last = self.faults.last.max(world.now);
+        for _ in 0..self.shape.releases {
+            let bad = self.options.faults && world.rng.chance(1, 4);
+            let temper = match (bad, world.rng.chance(1, 2)) {
+                (false, _) => Temper::Good,
+                (true, true) => Temper::NeverReady,
+                (true, false) => Temper::Dies,
+            };
+            self.deploy(world, temper);
+        }
         if self.options.faults {
-            self.plan_faults(world, release);
+            let orders: Vec<_> = self.releases.iter().map(|it| deploy_of(*it)).collect();
+            self.faults.rollout(world, &orders);
         }
     }
 
-    fn fault(&mut self, world: &mut World, at: Duration, event: Event) {
-        let at = world.now.after(at);
-        self.last_fault = self.last_fault.max(at);
-        world.at(at, event);
-    }
-
-    fn plan_faults(&mut self, world: &mut World, release: ReleaseId) {
-        let span = Duration::from_secs(60 + world.rng.below(90));
-        for _ in 0..2 + world.rng.below(8) {
-            let at = world.within(span);
-            let for_how_long = Duration::from_millis(200) + world.within(Duration::from_secs(20));
-            let host = self.anybody(world);
-            match world.rng.below(17) {
-                10..=11 => {
-                    self.fault(world, at, Event::CrashHolder);
-                    self.fault(world, at + Duration::from_secs(15), Event::Heal);
-                }
-                // A whole machine is away for long, service and all.
-                13..=15 => {
-                    let away = Duration::from_secs(10) + world.within(Duration::from_secs(50));
-                    self.fault(world, at, Event::Crash { host });
-                    self.fault(world, at, Event::ServiceDies { host });
-                    self.fault(world, at + away, Event::Restart { host });
-                }
-                12 => {
-                    let mut hosts: Vec<Host> = (0..self.options.hosts).collect();
-                    world.rng.shuffle(&mut hosts);
-                    hosts.truncate(1 + world.rng.below(self.options.hosts as u64) as usize);
-                    self.fault(world, at, Event::PowerCut { hosts });
-                    self.fault(world, at + Duration::from_secs(15), Event::Heal);
-                }
-                0..=3 => {
-                    self.fault(world, at, Event::Crash { host });
-                    self.fault(world, at + for_how_long, Event::Restart { host });
-                }
-                4 => {
-                    self.fault(world, at, Event::CrashLeader);
-                    self.fault(world, at + Duration::from_secs(15), Event::Heal);
-                }
-                5..=6 => {
-                    let ways = self.partition(world);
-                    self.fault(world, at, Event::Partition { ways });
-                    self.fault(world, at + for_how_long, Event::Heal);
-                }
-                7..=8 => self.fault(world, at, Event::ServiceDies { host }),
-                _ => self.meddle(world, at, host, release),
-            }
-        }
-        if world.rng.chance(1, 4) {
-            let (at, host) = (world.within(span), self.anybody(world));
-            self.lost = Some(host);
-            self.fault(world, at, Event::Lose { host });
-        }
-    }
-
-    /// A person does something in the middle of it all.
-    fn meddle(&mut self, world: &mut World, at: Duration, host: Host, release: ReleaseId) {
-        let operation = if world.rng.chance(1, 2) {
-            deploy_of(release)
-        } else {
-            let count = 1 + u32::try_from(world.rng.below(3)).unwrap_or_default();
-            policy(Cap { count: Some(count), ..Cap::default() })
-        };
-        self.fault(world, at, Event::Operate { host, operation: Box::new(operation), tries: 0 });
-    }
-
-    /// Some hosts cannot hear some others, or neither side the other.
-    fn partition(&self, world: &mut World) -> Vec<(Host, Host)> {
-        let mut all: Vec<Host> = (0..self.options.hosts).collect();
-        world.rng.shuffle(&mut all);
-        let cut = 1 + world.rng.below(self.options.hosts as u64 / 2) as usize;
-        let (some, others) = all.split_at(cut);
-        let both = world.rng.chance(2, 3);
-        let mut ways = Vec::new();
-        for a in some {
-            for b in others {
-                ways.push((*a, *b));
-                if both {
-                    ways.push((*b, *a));
-                }
-            }
-        }
-        ways
-    }
-
-    fn second(&mut self, world: &mut World) {
-        if world.now <= self.last_fault {
+    fn later(&mut self, world: &mut World) {
+        self.overdue(world, self.rollout_within(world) * self.releases.len() as u32);
+        if world.now <= self.faults.last || !self.is_mended(world) {
             return;
         }
-        self.mend(world);
-        self.overdue(world, END_WITHIN, self.last_fault.max(self.since));
-        let fleet = world.judge.newest();
-        let Some(last) = fleet.groups().get(&group()).and_then(|it| it.rollouts.last()) else {
-            return;
+        let Some(wanted) = self.outstanding(world) else {
+            self.rollouts[1] = world.now.since(self.since);
+            self.end = self.ends(world);
+            self.end.truncate(60);
+            world.note("all rollouts are over");
+            return self.go_on(world, Stage::Settling);
         };
-        if Some(last.release) != self.v2 {
-            return self.ask_again(world);
+        self.press_for(world, wanted);
+    }
+
+    /// How the last rollout ended.
+    fn ends(&self, world: &World) -> String {
+        let last = world.judge.newest().groups().get(&group()).and_then(|it| it.rollouts.last());
+        last.map_or_else(String::new, |last| format!("{:?}", last.phase))
+    }
+
+    /// The oldest release that was neither rolled out to an end nor overtaken by a newer one; also
+    /// the one of a rollout that is under way.
+    fn outstanding(&self, world: &World) -> Option<ReleaseId> {
+        let group = world.judge.newest().groups().get(&group())?;
+        if let Some(active) = group.active() {
+            return Some(active.release);
         }
-        let last = last.clone();
-        if last.phase.is_over() && self.lost.is_none_or(|_| self.removed) {
-            self.ended(world, &last);
-        } else if matches!(last.phase, Phase::Paused { .. }) {
-            self.paused(world, &last);
+        let over = |id: &ReleaseId| {
+            let tried = group.rollouts.iter().any(|it| it.release == *id);
+            let header = world.catalog.get(id).and_then(|made| made.signed.header().ok());
+            tried || header.is_none_or(|it| group.sequence.is_some_and(|last| it.sequence <= last))
+        };
+        self.releases.iter().copied().find(|id| !over(id))
+    }
+
+    // --- the people's part ------------------------------------------------------------------------
+
+    /// The people want the newest release.
+    fn press(&mut self, world: &mut World) {
+        if world.now > self.faults.last
+            && let Some(release) = self.releases.last().copied()
+        {
+            self.press_for(world, release);
         }
     }
 
-    /// The people's part after the faults: start what is down, remove what is lost.
+    /// Asks again for a rollout that was refused, as something had changed meanwhile, and resumes one
+    /// that has paused.
+    fn press_for(&mut self, world: &mut World, release: ReleaseId) {
+        if world.now != self.mended_at {
+            return;
+        }
+        let host = self.anybody(world);
+        let active = world.judge.newest().groups().get(&group()).and_then(|it| it.active());
+        match active.map(|active| (active.id, active.phase.clone())) {
+            None => {
+                let made = world.catalog.get(&release).map(|made| made.signed.clone());
+                if let Some(header) = made {
+                    ask(world, host, Operation::Register { header });
+                }
+                ask(world, host, deploy_of(release));
+            }
+            Some((_, Phase::Paused { .. })) => {
+                self.resumed += 1;
+                let order =
+                    if self.resumed % RESUMES_MAX == 0 { Order::Abort } else { Order::Resume };
+                let (group, person) = (group(), "ann".to_owned());
+                ask(world, host, Operation::Steer { group, order, person });
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// After the faults: starts what is down, powers off and removes what is lost, and puts back what
+    /// is in quarantine.
     fn mend(&mut self, world: &mut World) {
-        if world.now.since(self.asked_at) < Duration::from_secs(5) {
+        if world.now.since(self.mended_at) < MEND_EVERY {
             return;
         }
-        self.asked_at = world.now;
+        self.mended_at = world.now;
+        world.traps.clear();
         for host in 0..self.options.hosts {
             world.start(host);
         }
-        let Some(lost) = self.lost else { return };
-        let node = world.hosts[lost].config.node;
-        let host = self.anybody(world);
-        let permit = world.judge.newest().permit_of(node).map(|permit| permit.id);
-        if let Some(permit) = permit.filter(|permit| self.overridden != Some(*permit)) {
-            self.overridden = Some(permit);
-            let (reason, person) = ("powered off".to_owned(), "ann".to_owned());
-            ask(world, host, Operation::Override { permit, fenced: true, reason, person });
-        }
-        self.removed = permit.is_none() && !world.judge.newest().members().contains_key(&node);
-        if world.judge.newest().members().contains_key(&node) {
-            let node = world.hosts[lost].config.name.clone();
-            ask(world, host, Operation::Remove { node, person: "ann".to_owned() });
+        for host in 0..self.options.hosts {
+            self.clear_away(world, host);
+            self.put_back(world, host);
         }
     }
 
-    /// The deploy was refused, as something had changed meanwhile.
-    fn ask_again(&mut self, world: &mut World) {
-        let (Some(release), true) = (self.v2, world.now == self.asked_at) else { return };
-        let host = self.anybody(world);
-        if let Some(made) = world.catalog.get(&release) {
-            let header = made.signed.clone();
-            ask(world, host, Operation::Register { header });
-        }
-        ask(world, host, deploy_of(release));
-    }
-
-    fn paused(&mut self, world: &mut World, last: &Rollout) {
-        let early = world.now.since(self.asked_at) > Duration::ZERO;
-        if early {
+    /// A host that is lost, or that somebody has removed: it is powered off, which its permit's
+    /// override says, and out of the mesh.
+    fn clear_away(&mut self, world: &mut World, host: Host) {
+        let node = world.hosts[host].config.node;
+        let removed = world.judge.newest().removed().contains_key(&node);
+        if !removed && !world.hosts[host].lost {
             return;
         }
-        if self.resumed >= 5 {
-            return self.ended(world, last);
+        world.lose(host);
+        let asked = self.anybody(world);
+        let person = "ann".to_owned();
+        let permit = world.judge.newest().permit_of(node).map(|permit| permit.id);
+        // Some remove first, and some override first.
+        if !removed && (permit.is_none() || host % 2 == 0) {
+            let node = world.hosts[host].config.name.clone();
+            ask(world, asked, Operation::Remove { node, person: person.clone() });
         }
-        self.resumed += 1;
-        let host = self.anybody(world);
-        let (group, person) = (group(), "ann".to_owned());
-        ask(world, host, Operation::Steer { group, order: Order::Resume, person });
+        let fresh = permit.filter(|permit| !self.overridden.contains(permit));
+        if let Some(permit) = fresh.filter(|_| removed || host % 2 == 1) {
+            self.overridden.insert(permit);
+            let reason = "powered off".to_owned();
+            ask(world, asked, Operation::Override { permit, fenced: true, reason, person });
+        }
     }
 
-    fn ended(&mut self, world: &mut World, last: &Rollout) {
-        self.rollouts[1] = world.now.since(self.since);
-        self.end = format!("{:?}", last.phase);
-        self.end.truncate(60);
-        world.note(&format!("v2 ended: {:?}", last.phase));
-        self.stage = Stage::Over;
+    fn put_back(&self, world: &mut World, host: Host) {
+        let node = world.hosts[host].config.node;
+        let group_now = world.judge.newest().groups().get(&group());
+        let member = group_now.and_then(|it| it.members.get(&node));
+        if member.is_some_and(|it| it.standing == Standing::Quarantined) {
+            let (node, asked) = (world.hosts[host].config.name.clone(), self.anybody(world));
+            let (group, person) = (group(), "ann".to_owned());
+            ask(world, asked, Operation::Quarantine { group, node, on: false, person });
+        }
     }
+
+    fn is_mended(&self, world: &World) -> bool {
+        let fleet = world.judge.newest();
+        let gone = |rig: &Rig| {
+            let node = rig.config.node;
+            !rig.lost || (!fleet.members().contains_key(&node) && fleet.permit_of(node).is_none())
+        };
+        world.hosts.iter().all(gone)
+    }
+
+    // --- the end ------------------------------------------------------------------------------------
+
+    /// Liveness after the last rollout: no permit stays open, every node that is there has the whole
+    /// log, and every member that counts serves what the log says of it.
+    fn settling(&mut self, world: &mut World) {
+        let Some(reason) = unsettled(world) else {
+            self.stage = Stage::Over;
+            return;
+        };
+        if world.now.since(self.since) > SETTLE_WITHIN {
+            let text = format!("progress: not settled after {SETTLE_WITHIN:?}: {reason}");
+            world.judge.fail(&text);
+        }
+    }
+}
+
+fn unsettled(world: &World) -> Option<String> {
+    let fleet = world.judge.newest();
+    if let Some(permit) = fleet.permits().values().next() {
+        return Some(format!("a permit is open: {permit:?}"));
+    }
+    let there = (0..).zip(&world.hosts).filter(|(_, rig)| !rig.lost);
+    for (host, rig) in there {
+        let applied = rig.peer.as_ref().map(|peer| peer.fleet().applied());
+        if applied != Some(fleet.applied()) {
+            return Some(format!("host {host} is at entry {applied:?} of {}", fleet.applied()));
+        }
+        let group = fleet.groups().get(&group());
+        let member = group.and_then(|it| it.members.get(&rig.config.node));
+        let Some(member) = member.filter(|it| it.standing == Standing::Counted) else { continue };
+        let running = match rig.service.process {
+            Process::Running { release, ready: true } => Some(release),
+            _ => None,
+        };
+        if !rig.service.serves() || running != member.running {
+            return Some(format!(
+                "host {host} has {:?}, drained {}, and the log says {:?}",
+                rig.service.process, rig.service.drained, member.running
+            ));
+        }
+    }
+    None
 }
 
 fn ask(world: &mut World, host: Host, operation: Operation) {
@@ -437,8 +522,7 @@ fn ask(world: &mut World, host: Host, operation: Operation) {
     world.after(Duration::from_millis(1), event);
 }
 
-fn policy(cap: Cap) -> Operation {
-    let change = PolicyChange { max_unavailable: Some(cap), ..PolicyChange::default() };
+fn set_group(change: PolicyChange) -> Operation {
     Operation::SetGroup { group: group(), change, person: "ann".to_owned() }
 }
 

@@ -8,30 +8,24 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use baton_protocol::agent::unit::ServiceAction;
 use baton_protocol::id::{NodeId, RequestId};
 use baton_protocol::machine::Machine as _;
-use baton_protocol::membership::Address;
 use baton_protocol::mutant::{self, Mutant};
 use baton_protocol::peer::{Answer, Failure, Input, Note, Operation, Output, Peer};
 use baton_protocol::rng::Rng;
-use baton_protocol::swarm::ObjectId;
 use baton_protocol::time::{Instant, UnixTime};
 
 use crate::event::{Event, Host, Step};
 use crate::invariants::Judge;
-use crate::link::{ConnId, Net};
-use crate::mesh::{EPOCH, Mesh, group, mesh_name};
+use crate::link::Net;
+use crate::mesh::{EPOCH, Mesh, group};
 use crate::rig::Rig;
 use crate::service::Follow;
+use crate::shape::Shape;
 use crate::store::{Catalog, Made, Temper};
 use crate::trace::Trace;
-
-/// Bytes that a host sends per millisecond.
-const UPLINK_BYTES_PER_MS: u64 = 20_000;
-
-/// How long a dial to a host that does not answer takes.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
+use crate::traps::Trap;
 
 /// Pause between two probes of a service.
-const PROBE_EVERY: Duration = Duration::from_millis(500);
+pub(crate) const PROBE_EVERY: Duration = Duration::from_millis(500);
 
 /// Tries of a person's request before the person gives up.
 const TRIES_MAX: u32 = 40;
@@ -48,20 +42,22 @@ pub(crate) struct World {
     pub(crate) trace: Trace,
     pub(crate) judge: Judge,
     pub(crate) answers: Vec<(Operation, Result<Answer, Failure>)>,
+    pub(crate) traps: Vec<Trap>,
     queue: BTreeMap<(Instant, u64), Event>,
     queued: u64,
-    uploads: u64,
+    pub(crate) uploads: u64,
     spins: u32,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, hosts: usize, loud: bool) -> Self {
-        let mut rng = Rng::new(seed);
+    pub(crate) fn new(mut rng: Rng, shape: &Shape, loud: bool) -> Self {
         let mesh = Mesh::new(&mut rng);
-        let rigs: Vec<_> = (0..hosts)
+        let rigs: Vec<_> = (0..shape.hosts)
             .map(|host| {
-                let config = mesh.config(host, &mut rng);
-                Rig::new(config, rng.below(1_000_000_000_000))
+                let config = mesh.config(host, shape, &mut rng);
+                let mut rig = Rig::new(config, rng.below(1_000_000_000_000));
+                rig.drift_ppm = shape.drift_ppm.get(host).copied().unwrap_or_default();
+                rig
             })
             .collect();
         let names = (0..).zip(&rigs).map(|(host, rig)| (rig.config.node, host)).collect();
@@ -76,6 +72,7 @@ impl World {
             trace: Trace::new(loud),
             judge: Judge::default(),
             answers: Vec::new(),
+            traps: Vec::new(),
             queue: BTreeMap::new(),
             queued: 0,
             uploads: 0,
@@ -153,6 +150,13 @@ impl World {
             Event::CrashLeader => self.crash_leader(),
             Event::CrashHolder => self.crash_holder(),
             Event::PowerCut { hosts } => self.power_cut(&hosts),
+            Event::Away { host, wait } => self.away(host, wait),
+            Event::Stop { host, wait } => self.stop(host, wait),
+            Event::Continue { host, life } => self.go_on(host, life),
+            Event::Jump { host, by } => self.jump(host, by),
+            Event::SlowDisk { host, millis } => self.hosts[host].sync_millis = millis,
+            Event::CutSome { count } => self.cut_some(count),
+            Event::CutOff { host, others } => self.cut_off(host, others),
             Event::ServiceDies { host } => {
                 let process = self.hosts[host].service.number;
                 self.note(&format!("FAULT the service of {host} dies"));
@@ -167,14 +171,17 @@ impl World {
     }
 
     /// Tells a daemon something, if it is in the same life still.
-    fn tell(&mut self, host: Host, life: u64, input: Input) {
+    pub(crate) fn tell(&mut self, host: Host, life: u64, input: Input) {
         if self.hosts[host].life == life {
             self.feed(host, input);
         }
     }
 
     /// The one place where a daemon is driven.
-    fn feed(&mut self, host: Host, input: Input) {
+    pub(crate) fn feed(&mut self, host: Host, input: Input) {
+        if self.waits(host, &input) {
+            return;
+        }
         let rig = &mut self.hosts[host];
         let local = rig.local(self.now);
         let Some(peer) = &mut rig.peer else { return };
@@ -189,6 +196,9 @@ impl World {
         self.plan_wake(host);
         let Self { judge, hosts, now, trace, .. } = self;
         judge.look(*now, hosts, host, trace);
+        for moment in self.judge.moments() {
+            self.spring(moment);
+        }
     }
 
     fn plan_wake(&mut self, host: Host) {
@@ -220,7 +230,7 @@ impl World {
         }
     }
 
-    fn wall_clock(&self) -> UnixTime {
+    pub(crate) fn wall_clock(&self) -> UnixTime {
         UnixTime(EPOCH + self.now.as_micros() / 1_000_000)
     }
 
@@ -230,264 +240,6 @@ impl World {
             self.after(Duration::from_secs(1), Event::Clock { host, life });
             self.feed(host, Input::WallClock(time));
         }
-    }
-
-    // --- lives -----------------------------------------------------------------------------------
-
-    /// Starts a daemon: the founder's first life founds the mesh.
-    pub(crate) fn start(&mut self, host: Host) {
-        if self.hosts[host].peer.is_some() || self.hosts[host].lost {
-            return;
-        }
-        let (seed, wall) = (self.rng.next_u64(), self.wall_clock());
-        let publisher = self.mesh.publisher();
-        let rig = &mut self.hosts[host];
-        rig.life += 1;
-        rig.config.seed = seed;
-        let (config, local) = (rig.config.clone(), rig.local(self.now));
-        let peer = if host == 0 && rig.disk.contents().is_empty() {
-            Peer::found(config, local, wall, mesh_name(), publisher)
-        } else {
-            Peer::start(config, local, wall, rig.disk.contents())
-        };
-        match peer {
-            Ok(peer) => rig.peer = Some(peer),
-            Err(error) => return self.judge.fail(&format!("host {host} cannot start: {error}")),
-        }
-        self.note(&format!("host {host} starts"));
-        self.judge.found(self.now, &self.hosts, host);
-        let life = self.hosts[host].life;
-        for event in self.hosts[host].store.found(&self.catalog) {
-            let delay = self.within(Duration::from_millis(300));
-            self.after(delay, Event::Store { host, life, event });
-        }
-        let event = self.hosts[host].service.found();
-        let delay = self.within(Duration::from_millis(100));
-        self.after(delay, Event::Seen { host, life, event });
-        self.after(delay + PROBE_EVERY, Event::Probe { host, life });
-        self.after(Duration::from_secs(1), Event::Clock { host, life });
-        self.feed(host, Input::Timeout);
-    }
-
-    fn crash(&mut self, host: Host) {
-        if self.hosts[host].peer.is_none() {
-            return;
-        }
-        self.note(&format!("FAULT host {host} crashes"));
-        let rig = &mut self.hosts[host];
-        rig.peer = None;
-        rig.life += 1;
-        self.judge.silent(self.now, host);
-        rig.wake_at = None;
-        rig.uploads.clear();
-        rig.disk.crash(&mut self.rng);
-        rig.store.crash(&mut self.rng);
-        rig.synced_until = Instant::ZERO;
-        let requests = core::mem::take(&mut rig.requests);
-        for (operation, tries) in requests.into_values() {
-            self.again(operation, tries);
-        }
-        for other in self.net.peers_of(host) {
-            if let Some(conn) = self.net.between(host, other) {
-                let delay = self.within(Duration::from_millis(200));
-                self.after(delay, Event::Cut { conn });
-            }
-        }
-    }
-
-    fn crash_leader(&mut self) {
-        if let Some(host) = self.leader() {
-            self.crash_for_a_while(host);
-        }
-    }
-
-    fn crash_for_a_while(&mut self, host: Host) {
-        let down = self.within(Duration::from_secs(15));
-        self.crash(host);
-        self.after(down, Event::Restart { host });
-    }
-
-    fn crash_holder(&mut self) {
-        let holders = self.judge.newest().permits().values().map(|permit| permit.node);
-        let holders: Vec<_> = holders.filter_map(|node| self.names.get(&node).copied()).collect();
-        if let Some(host) = self.rng.pick(&holders).copied() {
-            self.crash_for_a_while(host);
-        }
-    }
-
-    /// The daemons go all at once, and the services with their machines.
-    fn power_cut(&mut self, hosts: &[Host]) {
-        for host in hosts {
-            self.crash_for_a_while(*host);
-            if self.rng.chance(1, 3) {
-                let process = self.hosts[*host].service.number;
-                self.service_step(*host, process, Step::Dies);
-            }
-        }
-    }
-
-    fn lose(&mut self, host: Host) {
-        self.crash(host);
-        self.note(&format!("FAULT host {host} is lost for ever"));
-        self.hosts[host].lost = true;
-        let process = self.hosts[host].service.number;
-        self.service_step(host, process, Step::Dies);
-    }
-
-    // --- the network -----------------------------------------------------------------------------
-
-    fn host_at(&self, address: &Address) -> Option<Host> {
-        (0..self.hosts.len()).find(|host| crate::mesh::address(*host) == *address)
-    }
-
-    fn dial(&mut self, host: Host, to: Address) {
-        let life = self.hosts[host].life;
-        let target = self.host_at(&to);
-        let reached = target.filter(|it| !self.net.is_blocked(host, *it));
-        let delay = match reached {
-            Some(target) => Net::delay(&mut self.rng, host, target) * 3,
-            None => DIAL_TIMEOUT,
-        };
-        self.after(delay, Event::Dialled { host, life, address: to });
-    }
-
-    fn dialled(&mut self, host: Host, life: u64, to: Address) {
-        if self.hosts[host].life != life {
-            return;
-        }
-        let target = self.host_at(&to).filter(|it| {
-            let blocked = self.net.is_blocked(host, *it) || self.net.is_blocked(*it, host);
-            *it != host && !blocked && self.hosts[*it].peer.is_some()
-        });
-        let opened = target.and_then(|target| Some((target, self.net.open(host, target)?)));
-        let Some((target, _)) = opened else {
-            return self.feed(host, Input::DialFailed { address: to });
-        };
-        self.trace.bytes(self.now, 2, &[host as u8, target as u8]);
-        let (here, there) = (self.hosts[host].config.node, self.hosts[target].config.node);
-        self.feed(target, Input::Connected { node: here, address: None });
-        self.feed(host, Input::Connected { node: there, address: Some(to) });
-    }
-
-    fn send(&mut self, from: Host, to: NodeId, frame: Vec<u8>) {
-        let Some(to) = self.names.get(&to).copied() else { return };
-        self.judge.sent(&self.hosts, from, &frame);
-        let delay = Net::delay(&mut self.rng, from, to);
-        if let Some((conn, due)) = self.net.push(self.now, from, to, delay, frame) {
-            self.at(due, Event::Deliver { conn, from });
-        }
-    }
-
-    fn deliver(&mut self, conn: ConnId, from: Host) {
-        let Some((to, frame)) = self.net.deliver(conn, from) else { return };
-        self.trace.bytes(self.now, 3, &[from as u8, to as u8]);
-        self.trace.bytes(self.now, 4, &frame);
-        let node = self.hosts[from].config.node;
-        self.feed(to, Input::Control { from: node, frame });
-    }
-
-    fn cut(&mut self, conn: ConnId) {
-        let Some((a, b)) = self.net.ends_of(conn) else { return };
-        self.net.close(a, b);
-        self.trace.bytes(self.now, 5, &[a as u8, b as u8]);
-        let (first, second) = (self.hosts[a].config.node, self.hosts[b].config.node);
-        self.hosts[a].uploads.retain(|(to, ..), _| *to != b);
-        self.hosts[b].uploads.retain(|(to, ..), _| *to != a);
-        self.feed(a, Input::Disconnected { node: second });
-        self.feed(b, Input::Disconnected { node: first });
-    }
-
-    fn hang_up(&mut self, host: Host, node: NodeId, reason: &str) {
-        let Some(other) = self.names.get(&node).copied() else { return };
-        self.note(&format!("host {host} hangs up on {other}: {reason}"));
-        if let Some(conn) = self.net.between(host, other) {
-            self.after(Duration::from_micros(1), Event::Cut { conn });
-        }
-    }
-
-    fn partition(&mut self, ways: &[(Host, Host)]) {
-        self.note(&format!("FAULT partition of {} ways", ways.len()));
-        for conn in self.net.block(ways) {
-            // Keep-alive notices in the end, unless the partition is over before.
-            let delay = Duration::from_secs(3) + self.within(Duration::from_secs(12));
-            self.after(delay, Event::KeepAlive { conn });
-        }
-    }
-
-    fn heal(&mut self) {
-        self.note("the network is whole");
-        for (conn, from, owed) in self.net.heal() {
-            for _ in 0..owed {
-                let delay = Duration::from_millis(1);
-                self.after(delay, Event::Deliver { conn, from });
-            }
-        }
-    }
-
-    // --- chunks ----------------------------------------------------------------------------------
-
-    fn upload(&mut self, from: Host, node: NodeId, object: ObjectId, index: u32) {
-        let Some(to) = self.names.get(&node).copied() else { return };
-        let conn = self.net.between(from, to);
-        let chunk = self
-            .catalog
-            .get(&object.release)
-            .and_then(|made| made.chunks(object.part).get(usize::try_from(index).ok()?));
-        let chunk = chunk.filter(|_| self.hosts[from].store.has(object, index)).copied();
-        self.uploads += 1;
-        let upload = self.uploads;
-        let conn = conn.unwrap_or_default();
-        self.hosts[from].uploads.insert((to, object, index), upload);
-        let rig = &mut self.hosts[from];
-        let micros = chunk.map_or(1, |chunk| u64::from(chunk.len) * 1000 / UPLINK_BYTES_PER_MS);
-        rig.sent_until = rig.sent_until.max(self.now).after(Duration::from_micros(micros));
-        let at = rig.sent_until;
-        self.at(at, Event::Uploaded { conn, from, to, upload, object, index });
-    }
-
-    fn uploaded(
-        &mut self,
-        conn: ConnId,
-        from: Host,
-        to: Host,
-        upload: u64,
-        object: ObjectId,
-        index: u32,
-    ) {
-        if self.hosts[from].uploads.get(&(to, object, index)) != Some(&upload) {
-            return;
-        }
-        let open = self.net.between(from, to) == Some(conn);
-        if open && self.net.is_blocked(from, to) {
-            let again = Event::Uploaded { conn, from, to, upload, object, index };
-            return self.after(Duration::from_millis(500), again);
-        }
-        self.hosts[from].uploads.remove(&(to, object, index));
-        let node = self.hosts[to].config.node;
-        if !open || !self.hosts[from].store.has(object, index) {
-            return self.feed(from, Input::UploadFailed { to: node, object, index });
-        }
-        let delay = Net::delay(&mut self.rng, from, to);
-        self.after(delay, Event::Arrived { conn, from, to, object, index });
-        self.feed(from, Input::Uploaded { to: node, object, index });
-    }
-
-    fn arrived(&mut self, conn: ConnId, from: Host, to: Host, object: ObjectId, index: u32) {
-        if self.net.between(from, to) != Some(conn) || self.hosts[to].peer.is_none() {
-            return;
-        }
-        let node = self.hosts[from].config.node;
-        self.trace.bytes(self.now, 6, &[from as u8, to as u8]);
-        if self.rng.chance(1, 500) {
-            return self.feed(to, Input::ChunkCorrupt { from: node, object, index });
-        }
-        if !self.hosts[to].store.put(object, index) {
-            return;
-        }
-        let life = self.hosts[to].life;
-        let delay = self.within(Duration::from_millis(20));
-        self.after(delay, Event::ChunkStored { host: to, life, object, index });
-        self.feed(to, Input::ChunkVerified { from: node, object, index });
     }
 
     // --- disk, services, people --------------------------------------------------------------------
@@ -538,7 +290,7 @@ impl World {
 
     fn persist(&mut self, host: Host, batch: baton_protocol::disk::Batch) {
         let skipped = mutant::active(Mutant::SkippedSync);
-        let slow = if skipped { 3000 } else { 8 };
+        let slow = if skipped { 3000 } else { self.hosts[host].sync_millis };
         let delay = Duration::from_micros(300) + self.within(Duration::from_millis(slow));
         let rig = &mut self.hosts[host];
         let (life, token) = (rig.life, batch.token);
@@ -593,7 +345,7 @@ impl World {
         self.catalog.get(&release).map(|made| made.temper)
     }
 
-    fn service_step(&mut self, host: Host, process: u64, step: Step) {
+    pub(crate) fn service_step(&mut self, host: Host, process: u64, step: Step) {
         if self.hosts[host].service.number != process {
             return;
         }
@@ -668,7 +420,7 @@ impl World {
     }
 
     /// A person tries again on another node.
-    fn again(&mut self, operation: Operation, tries: u32) {
+    pub(crate) fn again(&mut self, operation: Operation, tries: u32) {
         let Some(host) = self.rng.pick(&self.alive()).copied() else { return };
         let operation = Box::new(operation);
         let event = Event::Operate { host, operation, tries: tries + 1 };

@@ -14,7 +14,7 @@ use crate::codec;
 use crate::consensus::Entry;
 use crate::fleet::{Applied, Fleet};
 use crate::id::{ChunkHash, LogIndex, NodeId};
-use crate::limits::{ENTRIES_PER_FRAME, LOG_TAIL_ENTRIES, SNAPSHOT_PIECE_BYTES};
+use crate::limits::{ENTRIES_PER_FRAME, SNAPSHOT_PIECE_BYTES};
 use crate::machine::Machine;
 use crate::time::{Instant, earliest};
 
@@ -135,6 +135,7 @@ struct Download {
 pub struct Replica {
     fleet: Fleet,
     tail: VecDeque<(LogIndex, Entry)>,
+    tail_max: usize,
     snapshot: Option<(LogIndex, ChunkHash, Arc<[u8]>)>,
     pulling: Option<(NodeId, Instant)>,
     download: Option<Download>,
@@ -147,8 +148,9 @@ pub struct Replica {
 
 impl Replica {
     /// A replica that goes on from what was last kept on disk.
-    pub fn new(fleet: Fleet) -> Self {
-        Self { fleet, ..Self::default() }
+    /// It keeps `tail_max` entries for those that follow.
+    pub fn new(fleet: Fleet, tail_max: usize) -> Self {
+        Self { fleet, tail_max, ..Self::default() }
     }
 
     /// The replicated state, as far as this node has it.
@@ -180,7 +182,7 @@ impl Replica {
             self.fresh.push(entry.clone());
         }
         self.tail.push_back((index, entry));
-        if self.tail.len() > LOG_TAIL_ENTRIES {
+        if self.tail.len() > self.tail_max {
             self.tail.pop_front();
         }
         self.unkept = true;

@@ -9,7 +9,6 @@ use baton_protocol::time::Instant;
 
 use super::Judge;
 use crate::event::Host;
-use crate::mesh::group;
 use crate::rig::Rig;
 
 /// Evidence may be 3 s old at `Begin` and its echo 5 s, and the step is recorded on disk first.
@@ -21,10 +20,10 @@ pub(super) fn check(judge: &Judge, now: Instant, hosts: &[Rig], host: Host) -> R
     if permit.kind == PermitKind::Repair {
         return Ok(()); // it was out of action before
     }
-    let Some(group) = judge.newest.groups().get(&group()) else { return Ok(()) };
     let long_down = |other: &Host| {
-        let known = judge.down_since.get(other).is_some_and(|at| now.since(*at) > KNOWN_AFTER);
-        known && hosts.get(*other).is_some_and(|rig| group.counts(rig.config.node))
+        let long = |since: &Instant| now.since(*since) > KNOWN_AFTER;
+        let counts = |rig: &Rig| judge.counted_since.get(&rig.config.node).is_some_and(long);
+        judge.down_since.get(other).is_some_and(long) && hosts.get(*other).is_some_and(counts)
     };
     let mut out: BTreeSet<Host> = (0..hosts.len()).filter(long_down).collect();
     out.insert(host);

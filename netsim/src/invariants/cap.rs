@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use baton_protocol::fleet::Fleet;
-use baton_protocol::id::PermitId;
+use baton_protocol::id::NodeId;
 
 use crate::event::Host;
 use crate::mesh::group;
@@ -46,12 +46,13 @@ pub(super) fn taken(fleet: &Fleet, hosts: &[Rig]) -> Vec<Host> {
 pub(super) fn ground_truth(
     fleet: &Fleet,
     hosts: &[Rig],
-    overridden: &BTreeSet<PermitId>,
+    fenced: &BTreeSet<NodeId>,
 ) -> Result<(), String> {
     let taken = taken(fleet, hosts);
     for host in &taken {
         let Some(rig) = hosts.get(*host) else { continue };
-        if fleet.permit_of(rig.config.node).is_none() && overridden.is_empty() {
+        let fenced = fenced.contains(&rig.config.node);
+        if fleet.permit_of(rig.config.node).is_none() && !fenced {
             return Err(format!(
                 "safety 1 (ground truth): the service of host {host} was taken down by its agent, \
                  and no permit is open for it"

@@ -90,10 +90,10 @@ fn within(
     mut out: BTreeSet<Host>,
     what: &str,
 ) -> Result<(), String> {
-    let Some(group) = judge.newest.groups().get(&permit.group) else { return Ok(()) };
     for (host, since) in &judge.unproven {
         let long = since.after(EVIDENCE_AGE_MAX + SLACK) < decided;
-        if long && hosts.get(*host).is_some_and(|rig| group.counts(rig.config.node)) {
+        let counts = |rig: &Rig| judge.counted_at(rig.config.node, decided);
+        if long && hosts.get(*host).is_some_and(counts) {
             out.insert(*host);
         }
     }

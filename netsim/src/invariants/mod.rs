@@ -30,6 +30,7 @@ use crate::event::Host;
 use crate::mesh::group;
 use crate::rig::Rig;
 use crate::trace::Trace;
+use crate::traps::Moment;
 
 /// One `Begin` that some replica has committed.
 type Begun = (NodeId, Incarnation, Nonce);
@@ -46,6 +47,8 @@ pub(crate) struct Judge {
     begun: BTreeMap<PermitId, BTreeSet<Begun>>,
     closings: BTreeSet<PermitId>,
     overridden: BTreeSet<PermitId>,
+    /// Nodes that a person has stated to be fenced.
+    fenced: BTreeSet<NodeId>,
     leaders: BTreeSet<NodeId>,
     limits: Vec<(Instant, u32)>,
     down_since: BTreeMap<Host, Instant>,
@@ -55,6 +58,8 @@ pub(crate) struct Judge {
     serving: BTreeMap<Host, Instant>,
     /// When each entry was first written on any disk: the moment at which it was decided.
     decided: BTreeMap<LogIndex, Instant>,
+    counted_since: BTreeMap<NodeId, Instant>,
+    moments: Vec<Moment>,
     promises: durable::Promises,
     seats: seats::Seats,
     /// Permits that were ever open: how many restarts a run took.
@@ -125,9 +130,21 @@ impl Judge {
 
     /// A person asks for something.
     pub(crate) fn asked(&mut self, operation: &Operation) {
-        if let Operation::Override { permit, .. } = operation {
-            self.overridden.insert(*permit);
-        }
+        match operation {
+            Operation::Override { permit, fenced: true, .. } => self.overridden.insert(*permit),
+            Operation::Override { permit, .. } => self.closings.insert(*permit),
+            _ => false,
+        };
+    }
+
+    /// What has come into the log since the last call.
+    pub(crate) fn moments(&mut self) -> Vec<Moment> {
+        core::mem::take(&mut self.moments)
+    }
+
+    /// k of the group.
+    pub(crate) fn limit(&self) -> u32 {
+        cap::limit(&self.newest)
     }
 
     /// A host has taken an input.
@@ -168,20 +185,40 @@ impl Judge {
             .collect();
         let fresh = self.newest.permits().keys().filter(|id| !before.permits().contains_key(id));
         self.granted += fresh.count() as u64;
+        self.moments.extend(news(&before, &self.newest));
+        self.remember(now);
         let mut results = vec![cap::grown(&self.newest, cap::open(&before), usize::MAX)];
         for permit in gone {
+            if self.overridden.contains(&permit.id) {
+                self.fenced.insert(permit.node);
+            }
             results.push(closing::check(self, hosts, permit));
         }
-        results.push(cap::ground_truth(&self.newest, hosts, &self.overridden));
+        results.push(cap::ground_truth(&self.newest, hosts, &self.fenced));
         results.push(evidence::check(self, now, hosts, &before));
         results.push(self.seats.check(&self.newest));
         for result in results {
             self.check(result);
         }
+    }
+
+    /// Follows what the checks look back at: the cap, and who counts.
+    fn remember(&mut self, now: Instant) {
         let limit = cap::limit(&self.newest);
         if self.limits.last().is_none_or(|(_, last)| *last != limit) {
             self.limits.push((now, limit));
         }
+        let group = self.newest.groups().get(&group());
+        let counted: BTreeSet<_> = group.into_iter().flat_map(|it| it.counted()).collect();
+        self.counted_since.retain(|node, _| counted.contains(node));
+        for node in counted {
+            self.counted_since.entry(node).or_insert(now);
+        }
+    }
+
+    /// Whether `node` counts, and did at `then`.
+    fn counted_at(&self, node: NodeId, then: Instant) -> bool {
+        self.counted_since.get(&node).is_some_and(|since| *since < then)
     }
 
     fn collect_begun(&mut self, fleet: &Fleet) {
@@ -243,6 +280,35 @@ impl Judge {
         }
         most
     }
+}
+
+/// What an observer of the log sees come.
+fn news(before: &Fleet, after: &Fleet) -> Vec<Moment> {
+    let mut news = Vec::new();
+    for permit in after.permits().values() {
+        let old = before.permits().get(&permit.id);
+        if old.is_none() {
+            news.push(Moment::Granted(permit.node));
+        }
+        if permit.has_begun() && !old.is_some_and(Permit::has_begun) {
+            news.push(Moment::Begun(permit.node));
+        }
+        if permit.failure.is_some() && old.is_none_or(|old| old.failure.is_none()) {
+            news.push(Moment::Failed(permit.node));
+        }
+    }
+    let gone = before.permits().values().filter(|it| !after.permits().contains_key(&it.id));
+    news.extend(gone.map(|permit| Moment::Closed(permit.node)));
+    let last = |fleet: &Fleet| {
+        fleet.groups().get(&group()).and_then(|it| it.rollouts.last()).map(|it| it.id)
+    };
+    if last(after) > last(before) {
+        news.push(Moment::Created);
+    }
+    if after.voters() != before.voters() {
+        news.push(Moment::Voters);
+    }
+    news
 }
 
 /// The frames that the judge reads: applications, what voters say, and what the leader is asked for.

@@ -26,6 +26,7 @@ use baton_protocol::agent::unit::ServiceAction;
 use baton_protocol::artifact::header::SignedHeader;
 use baton_protocol::disk::{Batch, Token};
 use baton_protocol::id::{GroupName, KeyId, NodeId, RequestId};
+use baton_protocol::limits::LOG_TAIL_ENTRIES;
 use baton_protocol::machine::Machine as _;
 use baton_protocol::membership::Address;
 use baton_protocol::peer::{
@@ -180,6 +181,7 @@ fn begin(
         bootstrap,
         groups: config.groups.keys().cloned().collect(),
         seed,
+        log_tail: LOG_TAIL_ENTRIES,
     };
     let (now, wall) = (clock::now(), clock::wall());
     let root = keys::load(&config.data_dir, KeyFile::Root)?;

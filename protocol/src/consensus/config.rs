@@ -75,7 +75,12 @@ pub struct Config {
 impl Config {
     /// The usual distances, with `seed`.
     pub fn new(seed: u64) -> Self {
-        let tail = LOG_TAIL_ENTRIES as u64;
+        Self::with_tail(seed, LOG_TAIL_ENTRIES)
+    }
+
+    /// A snapshot every `tail` entries, and a quarter as many kept behind it.
+    pub fn with_tail(seed: u64, tail: usize) -> Self {
+        let tail = tail as u64;
         Self { seed, snapshot_every: tail, keep_behind: tail / 4 }
     }
 

@@ -224,7 +224,7 @@ impl Peer {
 
     fn become_voter(&mut self, now: Instant, id: crate::id::VoterId) {
         self.forget_log();
-        let settings = consensus::Config::new(self.rng.next_u64());
+        let settings = consensus::Config::with_tail(self.rng.next_u64(), self.config.log_tail);
         if let Ok(voter) = Voter::join(settings, id, self.config.node, now) {
             self.voter = Some(voter);
             self.introduce(now);

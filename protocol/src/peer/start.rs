@@ -48,6 +48,9 @@ pub struct Config {
     pub groups: Vec<GroupName>,
     /// For its own generator; never twice the same.
     pub seed: u64,
+    /// Entries of the log between two snapshots, and kept for nodes that follow: usually
+    /// [`LOG_TAIL_ENTRIES`](crate::limits::LOG_TAIL_ENTRIES).
+    pub log_tail: usize,
 }
 
 impl Peer {
@@ -62,7 +65,7 @@ impl Peer {
         name: MeshName,
         publisher: KeyId,
     ) -> Result<Self, Unreadable> {
-        let settings = consensus::Config::new(config.seed);
+        let settings = consensus::Config::with_tail(config.seed, config.log_tail);
         let mut peer = Self::assemble(config, now, Stored::default());
         peer.wall_clock = wall_clock;
         let founder = peer.candidate(peer.incarnation);
@@ -90,7 +93,7 @@ impl Peer {
         let stored = Stored::read(disk)?;
         let mut peer = Self::assemble(config, now, stored);
         if disk.contains_key(&Key::Voter) {
-            let settings = consensus::Config::new(peer.config.seed);
+            let settings = consensus::Config::with_tail(peer.config.seed, peer.config.log_tail);
             peer.voter = Some(Voter::restore(settings, now, disk)?);
         }
         peer.wall_clock = wall_clock;
@@ -117,7 +120,7 @@ impl Peer {
             membership,
             gossip: Gossip::new(rng.next_u64()),
             swarm,
-            replica: Replica::new(stored.fleet),
+            replica: Replica::new(stored.fleet, config.log_tail),
             agent: agent::Agent::new(incarnation, stored.journals, rng.fork()),
             voter: None,
             coordinator: None,

@@ -1,0 +1,167 @@
+//! How daemons start, stop, crash and are lost.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use baton_protocol::peer::{Input, Peer};
+use baton_protocol::time::Instant;
+
+use crate::event::{Event, Host, Step};
+use crate::mesh::mesh_name;
+use crate::world::{PROBE_EVERY, World};
+
+/// Inputs that a daemon which stands still has waiting: what the kernel's queues hold, and more.
+const WAITING_MAX: usize = 100_000;
+
+impl World {
+    /// Starts a daemon: the founder's first life founds the mesh.
+    pub(crate) fn start(&mut self, host: Host) {
+        if self.hosts[host].peer.is_some() || self.hosts[host].lost {
+            return;
+        }
+        let (seed, wall) = (self.rng.next_u64(), self.wall_clock());
+        let publisher = self.mesh.publisher();
+        let rig = &mut self.hosts[host];
+        rig.life += 1;
+        rig.config.seed = seed;
+        let (config, local) = (rig.config.clone(), rig.local(self.now));
+        let peer = if host == 0 && rig.disk.contents().is_empty() {
+            Peer::found(config, local, wall, mesh_name(), publisher)
+        } else {
+            Peer::start(config, local, wall, rig.disk.contents())
+        };
+        match peer {
+            Ok(peer) => rig.peer = Some(peer),
+            Err(error) => return self.judge.fail(&format!("host {host} cannot start: {error}")),
+        }
+        self.note(&format!("host {host} starts"));
+        self.judge.found(self.now, &self.hosts, host);
+        let life = self.hosts[host].life;
+        for event in self.hosts[host].store.found(&self.catalog) {
+            let delay = self.within(Duration::from_millis(300));
+            self.after(delay, Event::Store { host, life, event });
+        }
+        let event = self.hosts[host].service.found();
+        let delay = self.within(Duration::from_millis(100));
+        self.after(delay, Event::Seen { host, life, event });
+        self.after(delay + PROBE_EVERY, Event::Probe { host, life });
+        self.after(Duration::from_secs(1), Event::Clock { host, life });
+        self.feed(host, Input::Timeout);
+    }
+
+    pub(crate) fn crash(&mut self, host: Host) {
+        if self.hosts[host].peer.is_none() {
+            return;
+        }
+        self.note(&format!("FAULT host {host} crashes"));
+        let rig = &mut self.hosts[host];
+        rig.peer = None;
+        rig.life += 1;
+        self.judge.silent(self.now, host);
+        rig.wake_at = None;
+        rig.uploads.clear();
+        rig.disk.crash(&mut self.rng);
+        rig.store.crash(&mut self.rng);
+        rig.synced_until = Instant::ZERO;
+        rig.stopped = None;
+        let requests = core::mem::take(&mut rig.requests);
+        for (operation, tries) in requests.into_values() {
+            self.again(operation, tries);
+        }
+        for other in self.net.peers_of(host) {
+            if let Some(conn) = self.net.between(host, other) {
+                let delay = self.within(Duration::from_millis(200));
+                self.after(delay, Event::Cut { conn });
+            }
+        }
+    }
+
+    pub(crate) fn crash_leader(&mut self) {
+        if let Some(host) = self.leader() {
+            self.crash_for_a_while(host);
+        }
+    }
+
+    fn crash_for_a_while(&mut self, host: Host) {
+        let down = self.within(Duration::from_secs(15));
+        self.crash(host);
+        self.after(down, Event::Restart { host });
+    }
+
+    pub(crate) fn crash_holder(&mut self) {
+        let holders = self.judge.newest().permits().values().map(|permit| permit.node);
+        let holders: Vec<_> = holders.filter_map(|node| self.names.get(&node).copied()).collect();
+        if let Some(host) = self.rng.pick(&holders).copied() {
+            self.crash_for_a_while(host);
+        }
+    }
+
+    /// The daemons go all at once, and the services with their machines.
+    pub(crate) fn power_cut(&mut self, hosts: &[Host]) {
+        for host in hosts {
+            self.crash_for_a_while(*host);
+            if self.rng.chance(1, 3) {
+                let process = self.hosts[*host].service.number;
+                self.service_step(*host, process, Step::Dies);
+            }
+        }
+    }
+
+    pub(crate) fn lose(&mut self, host: Host) {
+        self.crash(host);
+        self.note(&format!("FAULT host {host} is lost for ever"));
+        self.hosts[host].lost = true;
+        let process = self.hosts[host].service.number;
+        self.service_step(host, process, Step::Dies);
+    }
+
+    /// A machine goes, service and all, and comes back.
+    pub(crate) fn away(&mut self, host: Host, wait: Duration) {
+        self.crash(host);
+        let process = self.hosts[host].service.number;
+        self.service_step(host, process, Step::Dies);
+        self.after(wait, Event::Restart { host });
+    }
+
+    /// A daemon stands still: nothing reaches it, and its clock goes on.
+    pub(crate) fn stop(&mut self, host: Host, wait: Duration) {
+        if self.hosts[host].peer.is_none() || self.hosts[host].stopped.is_some() {
+            return;
+        }
+        self.note(&format!("FAULT host {host} stands still"));
+        self.judge.silent(self.now, host);
+        self.hosts[host].stopped = Some(VecDeque::new());
+        let life = self.hosts[host].life;
+        self.after(wait, Event::Continue { host, life });
+    }
+
+    pub(crate) fn go_on(&mut self, host: Host, life: u64) {
+        if self.hosts[host].life != life {
+            return;
+        }
+        let Some(waiting) = self.hosts[host].stopped.take() else { return };
+        self.note(&format!("host {host} goes on"));
+        for input in waiting {
+            self.feed(host, input);
+        }
+        self.feed(host, Input::Timeout);
+    }
+
+    /// Whether the input waits, as the daemon stands still.
+    pub(crate) fn waits(&mut self, host: Host, input: &Input) -> bool {
+        let Some(waiting) = &mut self.hosts[host].stopped else { return false };
+        if waiting.len() < WAITING_MAX {
+            waiting.push_back(input.clone());
+        }
+        true
+    }
+
+    /// The whole machine has slept, by its own clock.
+    pub(crate) fn jump(&mut self, host: Host, by: Duration) {
+        self.note(&format!("FAULT the clock of host {host} jumps by {by:?}"));
+        let rig = &mut self.hosts[host];
+        rig.offset += u64::try_from(by.as_micros()).unwrap_or_default();
+        rig.wake_at = None;
+        self.feed(host, Input::Timeout);
+    }
+}

@@ -1,0 +1,89 @@
+//! What a seed's mesh is like, before anything happens to it.
+
+use core::time::Duration;
+
+use baton_protocol::fleet::command::PolicyChange;
+use baton_protocol::fleet::policy::Cap;
+use baton_protocol::limits::LOG_TAIL_ENTRIES;
+use baton_protocol::rng::Rng;
+
+use crate::event::Host;
+
+/// Drift of a host's clock against the world's, at most: twice what a poor crystal has.
+const DRIFT_PPM_MAX: u64 = 200;
+
+/// One mesh's traits.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    pub(crate) hosts: usize,
+    /// The last host is a voter without services.
+    pub(crate) witness: bool,
+    pub(crate) policy: PolicyChange,
+    /// Entries between two snapshots of the log.
+    pub(crate) log_tail: usize,
+    /// Each host's drift, in millionths.
+    pub(crate) drift_ppm: Vec<i64>,
+    /// Releases after the first.
+    pub(crate) releases: u64,
+    /// Faults come while the mesh is founded and joined as well.
+    pub(crate) early_faults: bool,
+    /// The first release is given up half way for another.
+    pub(crate) restarted_first: bool,
+}
+
+impl Shape {
+    /// 20 hosts at 10 %, with nothing special.
+    pub(crate) fn calm(hosts: usize) -> Self {
+        Self {
+            hosts,
+            witness: false,
+            policy: capped(Cap { percent: Some(10), ..Cap::default() }),
+            log_tail: LOG_TAIL_ENTRIES,
+            drift_ppm: vec![0; hosts],
+            releases: 1,
+            early_faults: false,
+            restarted_first: false,
+        }
+    }
+
+    pub(crate) fn drawn(hosts: usize, rng: &mut Rng) -> Self {
+        let cap = match rng.below(5) {
+            0 => Cap { count: Some(1), ..Cap::default() },
+            1 => Cap { percent: Some(25), ..Cap::default() },
+            2 => Cap { count: Some(3), percent: Some(20), ..Cap::default() },
+            _ => Cap { percent: Some(10), ..Cap::default() },
+        };
+        let mut policy = capped(cap);
+        if rng.chance(1, 3) {
+            policy.stages = Some(vec![5, 25, 100]);
+            policy.soak = Some(Duration::from_secs(rng.below(6)));
+        }
+        let drift = |rng: &mut Rng| {
+            let ppm = rng.below(2 * DRIFT_PPM_MAX + 1);
+            i64::try_from(ppm).unwrap_or_default() - DRIFT_PPM_MAX.cast_signed()
+        };
+        Self {
+            hosts,
+            witness: rng.chance(1, 3),
+            policy,
+            log_tail: if rng.chance(1, 2) { 24 + rng.below(64) as usize } else { LOG_TAIL_ENTRIES },
+            drift_ppm: (0..hosts).map(|_| drift(rng)).collect(),
+            releases: 1 + rng.below(2),
+            early_faults: rng.chance(2, 3),
+            restarted_first: rng.chance(1, 6),
+        }
+    }
+
+    pub(crate) fn is_witness(&self, host: Host) -> bool {
+        self.witness && host + 1 == self.hosts
+    }
+
+    /// Hosts that run the service.
+    pub(crate) fn servers(&self) -> usize {
+        self.hosts - usize::from(self.witness)
+    }
+}
+
+pub(crate) fn capped(cap: Cap) -> PolicyChange {
+    PolicyChange { max_unavailable: Some(cap), ..PolicyChange::default() }
+}

@@ -1,0 +1,204 @@
+//! Connections, partitions, and the chunks that travel.
+
+use core::time::Duration;
+
+use baton_protocol::id::NodeId;
+use baton_protocol::membership::Address;
+use baton_protocol::peer::Input;
+use baton_protocol::swarm::ObjectId;
+
+use crate::event::{Event, Host};
+use crate::link::{ConnId, Net};
+use crate::world::World;
+
+/// Bytes that a host sends per millisecond.
+const UPLINK_BYTES_PER_MS: u64 = 20_000;
+
+/// How long a dial to a host that does not answer takes.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
+
+impl World {
+    pub(crate) fn host_at(&self, address: &Address) -> Option<Host> {
+        (0..self.hosts.len()).find(|host| crate::mesh::address(*host) == *address)
+    }
+
+    pub(crate) fn dial(&mut self, host: Host, to: Address) {
+        let life = self.hosts[host].life;
+        let target = self.host_at(&to);
+        let reached = target.filter(|it| !self.net.is_blocked(host, *it));
+        let delay = match reached {
+            Some(target) => Net::delay(&mut self.rng, host, target) * 3,
+            None => DIAL_TIMEOUT,
+        };
+        self.after(delay, Event::Dialled { host, life, address: to });
+    }
+
+    pub(crate) fn dialled(&mut self, host: Host, life: u64, to: Address) {
+        if self.hosts[host].life != life {
+            return;
+        }
+        let target = self.host_at(&to).filter(|it| {
+            let blocked = self.net.is_blocked(host, *it) || self.net.is_blocked(*it, host);
+            *it != host && !blocked && self.hosts[*it].peer.is_some()
+        });
+        let opened = target.and_then(|target| Some((target, self.net.open(host, target)?)));
+        let Some((target, _)) = opened else {
+            return self.feed(host, Input::DialFailed { address: to });
+        };
+        self.trace.bytes(self.now, 2, &[host as u8, target as u8]);
+        let (here, there) = (self.hosts[host].config.node, self.hosts[target].config.node);
+        self.feed(target, Input::Connected { node: here, address: None });
+        self.feed(host, Input::Connected { node: there, address: Some(to) });
+    }
+
+    pub(crate) fn send(&mut self, from: Host, to: NodeId, frame: Vec<u8>) {
+        let Some(to) = self.names.get(&to).copied() else { return };
+        self.judge.sent(&self.hosts, from, &frame);
+        let delay = Net::delay(&mut self.rng, from, to);
+        if let Some((conn, due)) = self.net.push(self.now, from, to, delay, frame) {
+            self.at(due, Event::Deliver { conn, from });
+        }
+    }
+
+    pub(crate) fn deliver(&mut self, conn: ConnId, from: Host) {
+        let Some((to, frame)) = self.net.deliver(conn, from) else { return };
+        self.trace.bytes(self.now, 3, &[from as u8, to as u8]);
+        self.trace.bytes(self.now, 4, &frame);
+        let node = self.hosts[from].config.node;
+        self.feed(to, Input::Control { from: node, frame });
+    }
+
+    pub(crate) fn cut(&mut self, conn: ConnId) {
+        let Some((a, b)) = self.net.ends_of(conn) else { return };
+        self.net.close(a, b);
+        self.trace.bytes(self.now, 5, &[a as u8, b as u8]);
+        let (first, second) = (self.hosts[a].config.node, self.hosts[b].config.node);
+        self.hosts[a].uploads.retain(|(to, ..), _| *to != b);
+        self.hosts[b].uploads.retain(|(to, ..), _| *to != a);
+        self.feed(a, Input::Disconnected { node: second });
+        self.feed(b, Input::Disconnected { node: first });
+    }
+
+    pub(crate) fn hang_up(&mut self, host: Host, node: NodeId, reason: &str) {
+        let Some(other) = self.names.get(&node).copied() else { return };
+        self.note(&format!("host {host} hangs up on {other}: {reason}"));
+        if let Some(conn) = self.net.between(host, other) {
+            self.after(Duration::from_micros(1), Event::Cut { conn });
+        }
+    }
+
+    pub(crate) fn partition(&mut self, ways: &[(Host, Host)]) {
+        self.note(&format!("FAULT partition of {} ways", ways.len()));
+        for conn in self.net.block(ways) {
+            // Keep-alive notices in the end, unless the partition is over before.
+            let delay = Duration::from_secs(3) + self.within(Duration::from_secs(12));
+            self.after(delay, Event::KeepAlive { conn });
+        }
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.note("the network is whole");
+        for (conn, from, owed) in self.net.heal() {
+            for _ in 0..owed {
+                let delay = Duration::from_millis(1);
+                self.after(delay, Event::Deliver { conn, from });
+            }
+        }
+    }
+
+    // --- chunks ----------------------------------------------------------------------------------
+
+    pub(crate) fn upload(&mut self, from: Host, node: NodeId, object: ObjectId, index: u32) {
+        let Some(to) = self.names.get(&node).copied() else { return };
+        let conn = self.net.between(from, to);
+        let chunk = self
+            .catalog
+            .get(&object.release)
+            .and_then(|made| made.chunks(object.part).get(usize::try_from(index).ok()?));
+        let chunk = chunk.filter(|_| self.hosts[from].store.has(object, index)).copied();
+        self.uploads += 1;
+        let upload = self.uploads;
+        let conn = conn.unwrap_or_default();
+        self.hosts[from].uploads.insert((to, object, index), upload);
+        let rig = &mut self.hosts[from];
+        let micros = chunk.map_or(1, |chunk| u64::from(chunk.len) * 1000 / UPLINK_BYTES_PER_MS);
+        rig.sent_until = rig.sent_until.max(self.now).after(Duration::from_micros(micros));
+        let at = rig.sent_until;
+        self.at(at, Event::Uploaded { conn, from, to, upload, object, index });
+    }
+
+    pub(crate) fn uploaded(
+        &mut self,
+        conn: ConnId,
+        from: Host,
+        to: Host,
+        upload: u64,
+        object: ObjectId,
+        index: u32,
+    ) {
+        if self.hosts[from].uploads.get(&(to, object, index)) != Some(&upload) {
+            return;
+        }
+        let open = self.net.between(from, to) == Some(conn);
+        if open && self.net.is_blocked(from, to) {
+            let again = Event::Uploaded { conn, from, to, upload, object, index };
+            return self.after(Duration::from_millis(500), again);
+        }
+        self.hosts[from].uploads.remove(&(to, object, index));
+        let node = self.hosts[to].config.node;
+        if !open || !self.hosts[from].store.has(object, index) {
+            return self.feed(from, Input::UploadFailed { to: node, object, index });
+        }
+        let delay = Net::delay(&mut self.rng, from, to);
+        self.after(delay, Event::Arrived { conn, from, to, object, index });
+        self.feed(from, Input::Uploaded { to: node, object, index });
+    }
+
+    pub(crate) fn arrived(
+        &mut self,
+        conn: ConnId,
+        from: Host,
+        to: Host,
+        object: ObjectId,
+        index: u32,
+    ) {
+        if self.net.between(from, to) != Some(conn) || self.hosts[to].peer.is_none() {
+            return;
+        }
+        let node = self.hosts[from].config.node;
+        self.trace.bytes(self.now, 6, &[from as u8, to as u8]);
+        if self.rng.chance(1, 500) {
+            return self.feed(to, Input::ChunkCorrupt { from: node, object, index });
+        }
+        if !self.hosts[to].store.put(object, index) {
+            return;
+        }
+        let life = self.hosts[to].life;
+        let delay = self.within(Duration::from_millis(20));
+        self.after(delay, Event::ChunkStored { host: to, life, object, index });
+        self.feed(to, Input::ChunkVerified { from: node, object, index });
+    }
+
+    /// Breaks some connections, whichever there are.
+    pub(crate) fn cut_some(&mut self, count: usize) {
+        let mut all = self.net.all();
+        self.rng.shuffle(&mut all);
+        all.truncate(count);
+        self.note(&format!("FAULT {} connections break", all.len()));
+        for conn in all {
+            let delay = self.within(Duration::from_millis(200));
+            self.after(delay, Event::Cut { conn });
+        }
+    }
+
+    /// Cuts a host, and some others with it, off from all the rest.
+    pub(crate) fn cut_off(&mut self, host: Host, others: usize) {
+        let mut all: Vec<Host> = (0..self.hosts.len()).filter(|it| *it != host).collect();
+        self.rng.shuffle(&mut all);
+        let rest = all.split_off(others.min(all.len()));
+        all.push(host);
+        let ways = all.iter().flat_map(|a| rest.iter().flat_map(|b| [(*a, *b), (*b, *a)]));
+        let ways: Vec<_> = ways.collect();
+        self.partition(&ways);
+    }
+}
