@@ -27,6 +27,15 @@ fn every_property_holds_under_faults_odd_seeds() {
     hold((1..=SEEDS).filter(|seed| seed % 2 == 1));
 }
 
+/// Seeds that failed once. 1: a life was told of before its number was on disk, and a founder that
+/// crashed at once left a mesh that nobody could found. The others: a member proved ready on a release
+/// that was to be installed no more, and so began to count while it replaced it without a permit.
+#[test]
+fn seeds_that_failed_once_hold() {
+    let all = [1, 121, 194, 276, 282, 425];
+    hold(all.into_iter().take(if cfg!(debug_assertions) { 2 } else { all.len() }));
+}
+
 /// 20 nodes at 10 % take ten rounds: a permit that is free is granted at once, and no node restarts
 /// twice.
 #[test]
@@ -42,9 +51,16 @@ fn a_calm_rollout_takes_the_restarts_that_it_must() {
 /// How many seeds each mistake may take until it is caught.
 fn seeds_to_catch(mutant: Mutant) -> u64 {
     match mutant {
-        Mutant::BeginWithoutEcho | Mutant::CapIgnored => 2,
-        Mutant::PermitExpires => 20,
-        Mutant::SkippedSync => 60,
+        Mutant::BeginWithoutEcho
+        | Mutant::CapIgnored
+        | Mutant::SkippedSync
+        | Mutant::StepBeforePersist
+        | Mutant::OldIncarnation => 2,
+        Mutant::SilenceIsConsent | Mutant::CapOverLiveOnly => 10,
+        Mutant::PermitExpires
+        | Mutant::BeginWithoutEvidence
+        | Mutant::VoterIdReused
+        | Mutant::RemovedForgotten => 40,
     }
 }
 

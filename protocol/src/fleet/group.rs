@@ -165,10 +165,16 @@ impl Fleet {
     ) -> Result<Vec<Event>, Refusal> {
         self.check_life(node, incarnation)?;
         let group = self.group_mut(name)?;
+        let installable = group.installable();
         let member = group.members.get_mut(&node);
         let member = member.ok_or_else(|| Refusal::Unknown(format!("node {node:?} in {name}")))?;
         if member.standing != Standing::New {
             return Ok(Vec::new());
+        }
+        // What is to be installed has changed meanwhile: the member may be on its way to that already,
+        // with its service down, and needs no permit for it while it is new.
+        if installable != Some(release) {
+            return Err(Refusal::Order(format!("{release} is not what {name} installs now")));
         }
         *member = GroupMember { standing: Standing::Counted, running: Some(release) };
         group.generation = group.generation.next();
