@@ -402,8 +402,11 @@ impl Director {
             }
             Some((_, Phase::Paused { .. })) => {
                 self.resumed += 1;
-                let order =
-                    if self.resumed % RESUMES_MAX == 0 { Order::Abort } else { Order::Resume };
+                let order = if self.resumed.is_multiple_of(RESUMES_MAX) {
+                    Order::Abort
+                } else {
+                    Order::Resume
+                };
                 let (group, person) = (group(), "ann".to_owned());
                 ask(world, host, Operation::Steer { group, order, person });
             }
@@ -441,7 +444,7 @@ impl Director {
         let person = "ann".to_owned();
         let permit = world.judge.newest().permit_of(node).map(|permit| permit.id);
         // Some remove first, and some override first.
-        if !removed && (permit.is_none() || host % 2 == 0) {
+        if !removed && (permit.is_none() || host.is_multiple_of(2)) {
             let node = world.hosts[host].config.name.clone();
             ask(world, asked, Operation::Remove { node, person: person.clone() });
         }

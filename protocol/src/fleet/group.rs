@@ -173,7 +173,7 @@ impl Fleet {
         }
         // What is to be installed has changed meanwhile: the member may be on its way to that already,
         // with its service down, and needs no permit for it while it is new.
-        if installable != Some(release) {
+        if installable.is_some_and(|it| it != release) {
             return Err(Refusal::Order(format!("{release} is not what {name} installs now")));
         }
         *member = GroupMember { standing: Standing::Counted, running: Some(release) };
