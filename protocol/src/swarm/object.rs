@@ -257,14 +257,6 @@ impl Object {
         }
     }
 
-    /// Whether the neighbours are to be shown what is here now: every chunk of an origin has arrived
-    /// somewhere, or nobody takes chunks unasked any more and the first pass would never end.
-    pub fn first_pass_is_over(&self) -> bool {
-        let Some(seeding) = &self.seeding else { return true };
-        let refuses = |view: &View| view.refusals >= REFUSALS_MAX;
-        seeding.is_done() || (!self.views.is_empty() && self.views.values().all(refuses))
-    }
-
     /// A neighbour is gone. Says which of its requests have to be counted as ended.
     pub fn drop_view(&mut self, now: Instant, node: NodeId) -> Option<View> {
         self.set_counted(node, false);

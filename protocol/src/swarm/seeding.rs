@@ -93,17 +93,20 @@ impl Seeding {
         self.unsent.is_empty() && self.unconfirmed.is_empty()
     }
 
-    /// The next chunks to send, at most `count`.
-    pub fn next(&self, count: usize) -> impl Iterator<Item = u32> + '_ {
-        self.unsent.range(self.start..).chain(self.unsent.range(..self.start)).take(count).copied()
+    fn in_order(&self) -> impl Iterator<Item = u32> + '_ {
+        self.unsent.range(self.start..).chain(self.unsent.range(..self.start)).copied()
     }
 
-    /// The next chunks that nobody lacks need not be sent. Any number of them is passed over in one
-    /// go: with little changed since the last release, nearly all are here, and no event may come
-    /// that would bring the rest nearer.
+    /// The next chunk to send that fits.
+    pub fn find(&self, fits: impl Fn(u32) -> bool) -> Option<u32> {
+        self.in_order().find(|index| fits(*index))
+    }
+
+    /// The next chunks that nobody takes unasked need not be sent: who lacks them asks when the first
+    /// pass is over. Any number of them is passed over in one go, as with little changed since the
+    /// last release nearly all are there, and no event may come that would bring the rest nearer.
     pub fn skip_while(&mut self, needless: impl Fn(u32) -> bool) {
-        let in_order = self.unsent.range(self.start..).chain(self.unsent.range(..self.start));
-        let needless: Vec<u32> = in_order.copied().take_while(|index| needless(*index)).collect();
+        let needless: Vec<u32> = self.in_order().take_while(|index| needless(*index)).collect();
         needless.iter().for_each(|index| {
             self.unsent.remove(index);
         });
@@ -243,7 +246,7 @@ mod tests {
         assert_eq!(seeding.debt(A), 2, "its own copy pays nothing back");
         seeding.arrived(ms(1), 0, B);
         assert_eq!(seeding.debt(A), 1);
-        assert_eq!(seeding.next(9).collect::<Vec<_>>(), vec![1]);
+        assert_eq!(seeding.in_order().collect::<Vec<_>>(), vec![1]);
     }
 
     #[test]
@@ -254,7 +257,7 @@ mod tests {
         seeding.entrust(ms(0), 2, B, 1);
         assert!(seeding.all_sent() && !seeding.is_done());
         seeding.gone(ms(1), A, &Bitmap::empty(3), |index| index == 0);
-        assert_eq!(seeding.next(9).collect::<Vec<_>>(), vec![1]);
+        assert_eq!(seeding.in_order().collect::<Vec<_>>(), vec![1]);
         assert_eq!((seeding.debt(A), seeding.debt(B)), (0, 0));
     }
 

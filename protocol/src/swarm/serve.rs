@@ -9,9 +9,6 @@ use super::uploads::{UPLOADS_MAX, Uploads};
 use crate::id::NodeId;
 use crate::time::Instant;
 
-/// Unsent chunks that an origin looks at to find one that can go out now.
-const LOOK_AHEAD: usize = 16;
-
 impl Swarm {
     /// Starts uploads while there is room and something to send.
     pub(super) fn serve(&mut self, now: Instant) {
@@ -98,7 +95,7 @@ impl Swarm {
     fn reveal(&mut self) {
         let mut interests = Vec::new();
         for (&id, object) in &mut self.objects {
-            if !object.revealed && object.first_pass_is_over() {
+            if !object.revealed && object.seeding.as_ref().is_some_and(|it| it.is_done()) {
                 object.revealed = true;
                 let interest = object.interest(id, false);
                 interests.extend(object.views.keys().map(|&node| (node, interest.clone())));
@@ -117,7 +114,8 @@ fn per_receiver(object: &Object) -> u32 {
     u32::try_from(UPLOADS_MAX / receivers.clamp(1, UPLOADS_MAX)).unwrap_or(1)
 }
 
-/// The next chunk of the first pass, and the receiver of those that lack it which owes the least.
+/// The next chunk of the first pass, and the receiver of those that lack it which owes the least. A
+/// slow receiver gets only what no other one lacks.
 fn next_first(
     now: Instant,
     id: ObjectId,
@@ -127,25 +125,40 @@ fn next_first(
     limit: u32,
 ) -> Option<(NodeId, u32)> {
     let seeding = object.seeding.as_mut().filter(|seeding| !seeding.all_sent())?;
-    if object.views.is_empty() {
+    let (views, chunks) = (&object.views, &object.chunks);
+    if views.is_empty() {
         return None;
     }
-    seeding.skip_while(|index| object.views.values().all(|view| view.have.contains(index)));
+    let takes_unasked = |view: &View| view.refusals < REFUSALS_MAX && !view.have.is_full();
+    seeding.skip_while(|index| {
+        views.values().all(|view| !takes_unasked(view) || view.have.contains(index))
+    });
     let slow_from = seeding.slow_from(now);
-    for index in seeding.next(LOOK_AHEAD).collect::<Vec<_>>() {
-        let len = object.chunks.get(index as usize).map_or(0, |chunk| chunk.len);
-        let lacking = object.views.iter().filter(|(_, view)| !view.have.contains(index));
-        let others = u32::try_from(lacking.clone().count()).unwrap_or(u32::MAX).saturating_sub(1);
-        let free = lacking.filter_map(|(&node, view)| {
-            let link = links.get(&node)?;
-            let room = link.uploading < limit && link.takes(len) && view.refusals < REFUSALS_MAX;
-            let brisk = !seeding.is_slow(now, node, slow_from);
-            let able = room && brisk && !uploads.contains(&(node, id, index));
-            able.then(|| (seeding.debt(node), link.served, node))
-        });
-        if let Some((_, _, to)) = free.min() {
+    let takers = views.iter().filter(|(_, view)| takes_unasked(view));
+    let (slow, brisk): (Vec<_>, Vec<_>) =
+        takers.partition(|(node, _)| seeding.is_slow(now, **node, slow_from));
+    for rank in [brisk, slow] {
+        let free = |node: &NodeId| links.get(node).filter(|it| it.uploading < limit && it.takes(1));
+        let free = rank.iter().filter_map(|(node, view)| Some((**node, *view, free(node)?)));
+        let free: Vec<_> = free.collect();
+        let wants = |(node, view, _): &(NodeId, &View, &Link), index| {
+            !view.have.contains(index) && !uploads.contains(&(*node, id, index))
+        };
+        let wanted = |index| free.iter().any(|it| wants(it, index));
+        let next = if free.is_empty() { None } else { seeding.find(wanted) };
+        if let Some(index) = next {
+            let len = chunks.get(index as usize).map_or(0, |chunk| chunk.len);
+            let able = free.iter().filter(|it| wants(it, index) && it.2.takes(len));
+            let least = able.map(|(node, _, link)| (seeding.debt(*node), link.served, *node)).min();
+            let (_, _, to) = least?;
+            let lacking = views.values().filter(|view| !view.have.contains(index)).count();
+            let others = u32::try_from(lacking).unwrap_or(u32::MAX).saturating_sub(1);
             seeding.entrust(now, index, to, others);
             return Some((to, index));
+        }
+        let lacks = |index| rank.iter().any(|(_, view)| !view.have.contains(index));
+        if seeding.find(lacks).is_some() {
+            return None; // who is busy now comes before who is slow
         }
     }
     None

@@ -41,6 +41,8 @@ pub struct Node {
     pub sent: u64,
     pub control_bytes: u64,
     pub foreign_bytes: u64,
+    /// Chunks that arrive before this moment are lost.
+    pub deaf_until: Instant,
     side: usize,
     wake: Option<Instant>,
 }
@@ -67,8 +69,6 @@ pub struct Network {
     pub trace: blake3::Hasher,
     pub misbehaved: BTreeSet<(usize, usize)>,
     pub events: u64,
-    /// What arrives before this moment is lost.
-    pub lost_until: Instant,
     latency: Duration,
     queue: BTreeMap<(Instant, u64), Event>,
     flows: Vec<Flow>,
@@ -123,6 +123,7 @@ impl Network {
             sent: 0,
             control_bytes: 0,
             foreign_bytes: 0,
+            deaf_until: Instant::ZERO,
             side: 0,
             wake: None,
         };
@@ -133,7 +134,6 @@ impl Network {
             trace: blake3::Hasher::new(),
             misbehaved: BTreeSet::new(),
             events: 0,
-            lost_until: Instant::ZERO,
             latency,
             queue: BTreeMap::new(),
             flows: Vec::new(),
@@ -426,7 +426,7 @@ impl Network {
     }
 
     fn arrive(&mut self, from: usize, to: usize, index: u32) {
-        if !self.connected(from, to) || self.now < self.lost_until {
+        if !self.connected(from, to) || self.now < self.nodes[to].deaf_until {
             return;
         }
         let (object, from_id) = (object(), id(from));

@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use super::super::*;
 use super::network::{Kind, Network, RATE};
+use crate::time::Instant;
 
 const LATENCY: Duration = Duration::from_millis(1);
 
@@ -44,28 +45,47 @@ fn twenty_equal_receivers_finish_close_to_the_bound() {
     }
 }
 
+/// An origin, and receivers which lack no more than 40 chunks in the middle.
+fn nearly_up_to_date(nodes: usize, receivers: &[usize], seed: u64) -> Network {
+    let mut network = Network::new(nodes, 1_700, LATENCY, seed);
+    network.seed(0);
+    let mut have = Bitmap::full(1_700);
+    for index in 820..860 {
+        have.remove(index);
+    }
+    receivers.iter().for_each(|&node| network.want_with(node, have.clone(), false));
+    network
+}
+
 /// Few events come in such a transfer; each must bring the first pass to the next chunk that is
 /// lacking, however many are not.
 #[test]
 fn little_that_is_new_in_a_large_release_arrives_without_waiting_for_anything() {
-    let mut network = Network::new(3, 1_700, LATENCY, 8);
-    network.seed(0);
-    for node in [1, 2] {
-        let mut have = Bitmap::full(1_700);
-        for index in 820..860 {
-            have.remove(index);
-        }
-        network.want_with(node, have, false);
-    }
+    let mut network = nearly_up_to_date(3, &[1, 2], 8);
     // 40 chunks of 64 KiB take less than half a second at these rates.
     assert!(network.run(2.0, |it| it.finished(&[1, 2])));
     assert!(network.nodes[0].sent < 50 * 131_072, "{}", network.nodes[0].sent);
 }
 
+/// What only such a node lacks is most of the object, and none of the others' business.
+#[test]
+fn a_new_node_that_is_slow_or_takes_nothing_does_not_hold_up_those_that_lack_little() {
+    for (name, down, deaf) in [("slow", RATE / 200.0, 0), ("deaf", RATE, 1_000)] {
+        let mut network = nearly_up_to_date(5, &[1, 2, 3], 8);
+        network.nodes[4].down = down;
+        network.nodes[4].deaf_until = Instant::from_micros(deaf * 1_000_000);
+        network.want(4);
+        // What it was given before it was known waits 10 s for its receipt.
+        assert!(network.run(12.0, |it| it.finished(&[1, 2, 3])), "{name}");
+    }
+}
+
 #[test]
 fn an_origin_whose_chunks_nobody_confirms_can_still_be_asked() {
     let (mut network, receivers) = started(3, 40, LATENCY, 9);
-    network.lost_until = crate::time::Instant::from_micros(30_000_000);
+    for node in &receivers {
+        network.nodes[*node].deaf_until = Instant::from_micros(30_000_000);
+    }
     assert!(network.run(120.0, |it| it.finished(&receivers)));
 }
 
