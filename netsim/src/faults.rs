@@ -148,7 +148,7 @@ impl Faults {
             Trigger::Voters,
         ];
         let trigger = world.rng.pick(&triggers).copied().unwrap_or(Trigger::Granted);
-        let deed = match world.rng.below(19) {
+        let deed = match world.rng.below(22) {
             0..=3 => Deed::Squeeze,
             4 => Deed::CrashNode,
             5 => Deed::NodeAway,
@@ -162,8 +162,9 @@ impl Faults {
             13 => Deed::Order(Order::Rollback),
             14 => Deed::Order(Order::Promote),
             15 => Deed::Cap(1 + u32::try_from(world.rng.below(3)).unwrap_or_default()),
-            16 => Deed::Remove,
-            17 => Deed::Quarantine,
+            // Only one that comes while the node holds a permit tells anything: seldom enough.
+            16..=19 => Deed::Remove,
+            20 => Deed::Quarantine,
             _ => Deed::Override,
         };
         let (skip, until) = (world.rng.below(8), world.now.after(span));

@@ -1,5 +1,5 @@
-//! What a run does: a mesh is founded, v1 installed, v2 rolled out under faults, and then all must
-//! come to an end.
+//! What a run does: a mesh is founded, a first release installed, others rolled out under faults, and
+//! then all must come to an end.
 
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -79,11 +79,11 @@ pub struct Summary {
     pub time: Duration,
     /// Virtual time until everybody was in.
     pub joined: Duration,
-    /// Virtual time of the rollout of v1, and of v2.
+    /// Virtual time of the first rollout, and of all later ones together.
     pub rollouts: [Duration; 2],
     /// Permits that were granted.
     pub permits: u64,
-    /// How v2 ended.
+    /// How the last rollout ended.
     pub end: String,
 }
 

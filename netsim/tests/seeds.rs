@@ -57,10 +57,8 @@ fn seeds_to_catch(mutant: Mutant) -> u64 {
         | Mutant::StepBeforePersist
         | Mutant::OldIncarnation => 2,
         Mutant::SilenceIsConsent | Mutant::CapOverLiveOnly => 10,
-        Mutant::PermitExpires
-        | Mutant::BeginWithoutEvidence
-        | Mutant::VoterIdReused
-        | Mutant::RemovedForgotten => 40,
+        Mutant::PermitExpires => 20,
+        Mutant::BeginWithoutEvidence | Mutant::VoterIdReused | Mutant::RemovedForgotten => 40,
     }
 }
 

@@ -103,13 +103,26 @@ pub enum UnitOutput {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Stance {
     Steady,
-    Asking { nonce: Nonce, since: Instant, again_at: Instant },
+    Asking {
+        nonce: Nonce,
+        since: Instant,
+        again_at: Instant,
+    },
     Recording(AfterRecording),
-    Draining { since: Instant, quiet: bool },
+    Draining {
+        since: Instant,
+        quiet: bool,
+    },
     Stopping,
     Starting,
-    Probing { since: Instant },
-    Failed { reason: String },
+    Probing {
+        since: Instant,
+    },
+    /// `told`: the log has it. When the log forgets it again, the holder tries once more.
+    Failed {
+        reason: String,
+        told: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,7 +235,7 @@ impl Unit {
             Stance::Stopping => self.stopping(),
             Stance::Starting => self.starting(at),
             Stance::Probing { since } => self.probing(at, since),
-            Stance::Failed { reason } => self.report_failure(at, &reason),
+            Stance::Failed { reason, told } => self.failed(at, reason, told),
         }
         self.wake_at = self.next_wake(at);
     }
@@ -285,7 +298,7 @@ impl Unit {
             Stance::Stopping => moving("stopping"),
             Stance::Starting => moving("starting"),
             Stance::Probing { .. } => moving("probing"),
-            Stance::Failed { reason } => Condition::Unready { reason: reason.clone() },
+            Stance::Failed { reason, .. } => Condition::Unready { reason: reason.clone() },
         }
     }
 
@@ -602,19 +615,19 @@ impl Unit {
     fn give_up(&mut self, at: Surroundings<'_>, reason: String) {
         self.service(ServiceAction::WatchConnections(false));
         self.repeat_at = at.now;
-        self.stance = Stance::Failed { reason: reason.clone() };
-        self.report_failure(at, &reason);
+        self.failed(at, reason, false);
     }
 
-    fn report_failure(&mut self, at: Surroundings<'_>, reason: &str) {
-        let Some(lease) = self.assignment.lease.as_ref().filter(|lease| !lease.failed) else {
+    fn failed(&mut self, at: Surroundings<'_>, reason: String, told: bool) {
+        let Some(lease) = self.assignment.lease.clone() else { return };
+        self.stance = Stance::Failed { reason: reason.clone(), told: told || lease.failed };
+        if lease.failed {
             self.repeat_at = at.now.after(REPEAT);
-            return;
-        };
-        let Some(incarnation) = at.life else { return };
-        let permit = lease.id;
-        if self.repeat_due(at.now) {
-            self.propose(Command::Fail { permit, incarnation, reason: reason.to_owned() });
+        } else if told {
+            self.repeat_at = at.now;
+            self.move_on(at); // a person resumes
+        } else if let Some(incarnation) = at.life.filter(|_| self.repeat_due(at.now)) {
+            self.propose(Command::Fail { permit: lease.id, incarnation, reason });
         }
     }
 

@@ -118,7 +118,8 @@ pub enum Output {
     /// the entry that tells of it.
     Refused(Refusal),
     /// Hand over the state machine's snapshot, as it is after this entry: it is the last that was
-    /// handed out.
+    /// handed out. A state machine that is not there, as it has learned of later entries in another
+    /// way, says nothing and is asked again.
     WantSnapshot {
         /// The entry.
         at: LogIndex,

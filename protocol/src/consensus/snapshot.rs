@@ -36,13 +36,16 @@ impl Voter {
         self.raft.store().latest()
     }
 
-    /// Asks for a snapshot where the log has grown long, or where ours is too old for a member.
+    /// Asks for a snapshot where the log has grown long, or where ours is too old for a member. It is
+    /// asked for again at each later entry until there is one: who is asked may be ahead of this log,
+    /// and were it never asked again, the log would fill up and take nothing more.
     pub(super) fn want_snapshot(&mut self) {
         let applied = self.applied();
         let last = self.raft.store().snapshot_index();
         let due = applied.0.saturating_sub(last.0) >= self.config.snapshot_every;
         let outdated = self.raft.store().take_outdated() && applied > last;
-        if self.wanted.is_some() || self.outbox.installs() || !(due || outdated) {
+        let asked = self.wanted.as_ref().is_some_and(|wanted| wanted.index == applied);
+        if asked || self.outbox.installs() || !(due || outdated) {
             return;
         }
         let Ok(term) = self.raft.raft.raft_log.term(applied.0) else { return };

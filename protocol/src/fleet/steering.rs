@@ -265,7 +265,10 @@ impl Fleet {
                 let reason = "paused by a person; `baton rollout resume` goes on".to_owned();
                 rollout.phase = Phase::Paused { reason, back };
             }
-            Order::Resume => resume(rollout)?,
+            Order::Resume => {
+                resume(rollout)?;
+                events.extend(self.try_again(id));
+            }
             Order::Promote => rollout.promoted = true,
             Order::Abort => {
                 rollout.phase = Phase::Aborted;
@@ -279,6 +282,17 @@ impl Fleet {
         let group = self.group_mut(name)?;
         group.generation = group.generation.next();
         Ok(events)
+    }
+
+    /// The person has seen what failed: its holders go on under the permits that they have.
+    fn try_again(&mut self, rollout: RolloutId) -> Vec<Event> {
+        let permits = self.permits.values_mut();
+        let failed = permits.filter(|it| it.rollout == rollout && it.failure.is_some());
+        let again = failed.map(|permit| {
+            permit.failure = None;
+            Event::PermitChanged(permit.id, permit.node)
+        });
+        again.collect()
     }
 
     /// The group of a rollout that is under way.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::command::{
-    Candidate, Command, Decision, Envelope, NewRollout, PolicyChange, Proof, Verdict,
+    Candidate, Command, Decision, Envelope, NewRollout, Order, PolicyChange, Proof, Verdict,
 };
 use super::event::{Event, Refusal};
 use super::permit::PermitKind;
@@ -64,13 +64,7 @@ impl Mesh {
             publisher: KeyId(publisher.public()),
         };
         mesh.ok(1, found);
-        let name = "test".parse().unwrap();
-        let token =
-            JoinToken::issue(&root, name, [8; 32], UnixTime(100), 99, Role::Member, Vec::new());
-        for number in 2..=count {
-            let certificate = token.certify(node(number), Role::Member).unwrap();
-            mesh.ok(number, Command::Admit(candidate(certificate, number)));
-        }
+        (2..=count).for_each(|number| mesh.admit(number));
         let [old, new] = [1, 2].map(|sequence| mesh.register(&publisher, sequence));
         for number in 1..=count {
             mesh.ok(number, Command::JoinGroup { group: group.clone() });
@@ -87,6 +81,14 @@ impl Mesh {
         mesh.roll_out(new);
         mesh.new = new;
         mesh
+    }
+
+    fn admit(&mut self, number: u8) {
+        let (root, name) = (key(200), "test".parse().unwrap());
+        let token =
+            JoinToken::issue(&root, name, [8; 32], UnixTime(100), 99, Role::Member, Vec::new());
+        let certificate = token.certify(node(number), Role::Member).unwrap();
+        self.ok(number, Command::Admit(candidate(certificate, number)));
     }
 
     fn register(&mut self, publisher: &SecretKey, sequence: u64) -> ReleaseId {
@@ -218,6 +220,22 @@ fn a_permit_that_has_begun_is_overridden_only_with_the_word_that_its_node_is_fen
     assert!(mesh.fleet.permits().is_empty());
 }
 
+/// Ready on an old release, it may be replacing that already, with its service down and no permit.
+#[test]
+fn a_new_member_counts_only_on_what_is_to_be_installed_now() {
+    let mut mesh = Mesh::new(4, "1");
+    let (group, incarnation) = (mesh.group.clone(), Incarnation(1));
+    let [old, new] = [mesh.fleet.groups()[&group].stable.unwrap(), mesh.new];
+    mesh.admit(5);
+    mesh.ok(5, Command::JoinGroup { group: group.clone() });
+    assert!(!mesh.fleet.groups()[&group].counts(node(5)));
+    let enroll = |release| Command::Enroll { group: group.clone(), release, incarnation };
+    assert!(mesh.say(5, enroll(new)).outcome.is_err());
+    assert!(!mesh.fleet.groups()[&group].counts(node(5)));
+    mesh.ok(5, enroll(old));
+    assert!(mesh.fleet.groups()[&group].counts(node(5)));
+}
+
 #[test]
 fn a_removed_holder_still_counts() {
     let mut mesh = Mesh::new(9, "1");
@@ -254,6 +272,22 @@ fn turning_back_retargets_the_permits_that_are_out() {
     let targets: BTreeSet<_> = mesh.fleet.permits().values().map(|it| it.release).collect();
     assert_eq!(targets.len(), 1);
     assert!(!targets.contains(&mesh.new));
+}
+
+#[test]
+fn who_resumes_lets_those_that_failed_try_again() {
+    let mut mesh = Mesh::new(4, "1");
+    mesh.grant(&[1], PermitKind::Restart, &[]).unwrap();
+    mesh.begin(1).unwrap();
+    let (permit, incarnation) = (mesh.permit(1), Incarnation(1));
+    mesh.ok(1, Command::Fail { permit, incarnation, reason: "no".into() });
+    let (group, person) = (mesh.group.clone(), String::new());
+    let steer = |order| Command::Steer { group: group.clone(), order, person: person.clone() };
+    mesh.ok(1, steer(Order::Pause));
+    assert!(mesh.fleet.permits()[&permit].failure.is_some(), "a pause forgets nothing");
+    let events = mesh.ok(1, steer(Order::Resume));
+    assert!(mesh.fleet.permits()[&permit].failure.is_none());
+    assert!(events.contains(&Event::PermitChanged(permit, node(1))), "its holder is told");
 }
 
 #[test]

@@ -144,8 +144,8 @@ impl Peer {
     }
 
     fn give_snapshot(&mut self, now: Instant, at: crate::id::LogIndex) {
-        let (index, _, data) = self.replica.snapshot();
-        if index == at {
+        if self.replica.fleet().applied() == at {
+            let (index, _, data) = self.replica.snapshot();
             let input = consensus::Input::SnapshotReady { index, data: data.to_vec() };
             if let Some(voter) = &mut self.voter {
                 voter.handle(now, input);
