@@ -214,6 +214,16 @@ fn the_log_stays_short_in_memory_and_on_disk() {
     }
 }
 
+/// Were it asked for once only, the log would fill up and take nothing more.
+#[test]
+fn a_snapshot_that_was_not_handed_over_is_asked_for_again() {
+    let mut world = World::grown(22, 3, CALM);
+    world.unanswered = 6;
+    world.commit(200);
+    world.settle();
+    assert_eq!(world.unanswered, 0);
+}
+
 #[test]
 fn a_lost_offer_of_a_snapshot_is_made_again() {
     let mut world = World::grown(14, 3, CALM);

@@ -90,6 +90,8 @@ pub struct World {
     pub rejected: BTreeMap<u64, Rejection>,
     pub refused: Vec<Refusal>,
     pub installs: u64,
+    /// Questions for a snapshot that get no answer from now on.
+    pub unanswered: u32,
     /// Messages sent by each voter.
     pub sent: BTreeMap<VoterId, u64>,
     pub strangers: Vec<VoterId>,
@@ -124,6 +126,7 @@ impl World {
             rejected: BTreeMap::new(),
             refused: Vec::new(),
             installs: 0,
+            unanswered: 0,
             sent: BTreeMap::new(),
             strangers: Vec::new(),
             next_handle: 1,
@@ -265,6 +268,10 @@ impl World {
             Output::WantSnapshot { at } => {
                 let state = self.hosts[&id].state;
                 assert_eq!(state.applied, at.0, "asked for another place than it has handed out");
+                if self.unanswered > 0 {
+                    self.unanswered -= 1;
+                    return;
+                }
                 self.input(id, Input::SnapshotReady { index: at, data: state.to_bytes() });
             }
             Output::NeedSnapshot { from, index, hash, .. } => {
