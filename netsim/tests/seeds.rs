@@ -28,11 +28,14 @@ fn every_property_holds_under_faults_odd_seeds() {
 }
 
 /// Seeds that failed once. 1: a life was told of before its number was on disk, and a founder that
-/// crashed at once left a mesh that nobody could found. The others: a member proved ready on a release
-/// that was to be installed no more, and so began to count while it replaced it without a permit.
+/// crashed at once left a mesh that nobody could found. 121 to 282 and 425: a member proved ready on a
+/// release that was to be installed no more, and so began to count while it replaced it without a
+/// permit. 6: a failed node did not try again when a person resumed. 206: a snapshot that could not be
+/// had was never asked for again, and the full log took nothing more. Any change may give a seed
+/// another run; each of these mistakes has a test of its own in `protocol` too, but for seed 1's.
 #[test]
 fn seeds_that_failed_once_hold() {
-    let all = [1, 121, 194, 276, 282, 425];
+    let all = [1, 6, 121, 194, 206, 276, 282, 425];
     hold(all.into_iter().take(if cfg!(debug_assertions) { 2 } else { all.len() }));
 }
 
@@ -70,7 +73,9 @@ fn every_deliberate_mistake_is_caught() {
             continue; // too slow without optimisation
         }
         let options = Options { mutant: Some(mutant), ..Options::default() };
-        let caught = (1..=seeds).any(|seed| run(seed, options).is_err());
+        // A seed that fails without the mistake has caught something else.
+        let sound = |seed| run(seed, Options::default()).is_ok();
+        let caught = (1..=seeds).any(|seed| run(seed, options).is_err() && sound(seed));
         assert!(caught, "{mutant:?} is not caught within {seeds} seeds");
     }
 }
