@@ -159,9 +159,11 @@ impl Swarm {
     }
 }
 
-/// The neighbour with the lowest cost for a chunk, among those with room for one more request. With
-/// `local` given, one of another zone is asked only if none of the own zone has the chunk, or if one
-/// that has it was asked already and is late.
+/// The neighbour with the lowest cost for a chunk, among those with room for one more request. Where
+/// that is the origin although a busy neighbour costs less, none: that one is worth waiting for, as
+/// few have the chunk yet and all who lack it would turn to the origin. With `local` given, one of
+/// another zone is asked only if none of the own zone has the chunk, or if one that has it was asked
+/// already and is late.
 fn cheapest(
     object: &Object,
     links: &Links,
@@ -172,6 +174,7 @@ fn cheapest(
 ) -> Option<NodeId> {
     let asked = object.asks.of_chunk(index);
     let mut best: Option<(u64, NodeId)> = None;
+    let mut least_of_busy = u64::MAX;
     let mut local_holder = false;
     for (&node, view) in &object.views {
         let Some(link) = links.get(&node) else { continue };
@@ -180,7 +183,7 @@ fn cheapest(
         }
         let foreign = local.is_some_and(|zone| *zone != link.zone);
         local_holder |= !foreign;
-        if u64::from(link.asked) >= limit || asked.iter().any(|ask| ask.to == node) {
+        if asked.iter().any(|ask| ask.to == node) {
             continue;
         }
         let expected = u64::try_from(link.expected().as_micros()).unwrap_or(u64::MAX);
@@ -190,10 +193,14 @@ fn cheapest(
         let luck = 8 + rng.below(4);
         let queue = u64::from(link.asked) + 1;
         let cost = expected.saturating_mul(queue * origin * distance * luck);
-        if best.is_none_or(|(least, _)| cost < least) {
+        if u64::from(link.asked) >= limit {
+            least_of_busy = least_of_busy.min(cost);
+        } else if best.is_none_or(|(least, _)| cost < least) {
             best = Some((cost, node));
         }
     }
+    let is_origin = |node: &NodeId| object.views.get(node).is_some_and(|view| view.origin);
+    let best = best.filter(|(cost, node)| !is_origin(node) || *cost < least_of_busy);
     let near = |node: &NodeId| links.get(node).is_some_and(|link| local == Some(&link.zone));
     let may = |node: &NodeId| local.is_none() || !local_holder || !asked.is_empty() || near(node);
     best.map(|(_, node)| node).filter(may)
