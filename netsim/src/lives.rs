@@ -44,7 +44,9 @@ impl World {
         let event = self.hosts[host].service.found();
         let delay = self.within(Duration::from_millis(100));
         self.after(delay, Event::Seen { host, life, event });
-        self.after(delay + PROBE_EVERY, Event::Probe { host, life });
+        // A daemon asks what it has found at once; the answer takes what it takes.
+        let probe = self.within(PROBE_EVERY);
+        self.after(delay + probe, Event::Probe { host, life });
         self.after(Duration::from_secs(1), Event::Clock { host, life });
         self.feed(host, Input::Timeout);
     }

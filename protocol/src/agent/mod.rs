@@ -10,6 +10,8 @@ pub mod journal;
 pub mod library;
 pub mod report;
 pub mod service;
+#[cfg(test)]
+mod tests;
 pub mod unit;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -29,7 +31,7 @@ use brief::Brief;
 use journal::Journal;
 use library::{Library, LibraryOutput, StoreCommand, StoreEvent};
 use report::Report;
-use service::ServiceEvent;
+use service::{Process, ServiceEvent};
 use unit::{ServiceAction, Surroundings, Unit, UnitOutput};
 
 /// Releases of each service that are fetched or kept although nothing runs them yet.
@@ -100,7 +102,7 @@ pub struct Agent {
     brief: Brief,
     library: Library,
     units: BTreeMap<GroupName, Unit>,
-    early: BTreeMap<GroupName, ServiceEvent>,
+    unassigned: BTreeMap<GroupName, Process>,
     progress: BTreeMap<ReleaseId, (u16, Instant)>,
     asked: (u64, Question),
     last_report: Option<Report>,
@@ -110,8 +112,8 @@ pub struct Agent {
     outputs: VecDeque<Output>,
 }
 
-/// Groups of which a runtime's first word is kept until the log has named them.
-const EARLY_MAX: usize = 64;
+/// Groups that the log has not named yet, or names no more, of which it is kept what runs.
+const UNASSIGNED_MAX: usize = 64;
 
 impl Agent {
     /// The agent of the life `incarnation` of a node, with what its disk says.
@@ -122,7 +124,7 @@ impl Agent {
             brief: Brief::default(),
             library: Library::default(),
             units: BTreeMap::new(),
-            early: BTreeMap::new(),
+            unassigned: BTreeMap::new(),
             progress: BTreeMap::new(),
             asked: (0, Question::default()),
             last_report: None,
@@ -161,7 +163,12 @@ impl Agent {
         for header in self.brief.wanted.values() {
             self.library.fetch(header);
         }
-        self.units.retain(|name, _| self.brief.assignments.contains_key(name));
+        let assigned = |name: &GroupName| self.brief.assignments.contains_key(name);
+        let units = core::mem::take(&mut self.units).into_iter();
+        let (stay, leave): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            units.partition(|(name, _)| assigned(name));
+        self.units = stay;
+        self.unassigned.extend(leave.into_iter().map(|(name, unit)| (name, unit.into_process())));
         let assignments = self.brief.assignments.clone();
         for (name, assignment) in assignments {
             if self.units.contains_key(&name) {
@@ -175,11 +182,10 @@ impl Agent {
 
     fn add_unit(&mut self, now: Instant, name: GroupName, assignment: unit::Assignment) {
         let journal = self.journals.get(&name).copied().unwrap_or_default();
-        let unit = Unit::new(name.clone(), assignment, journal, self.rng.fork());
+        let process = self.unassigned.remove(&name).unwrap_or(Process::Unknown);
+        let unit = Unit::new(name.clone(), assignment, journal, process, self.rng.fork());
         self.units.insert(name.clone(), unit);
-        if let Some(event) = self.early.remove(&name) {
-            self.with_unit(now, &name, |unit, at| unit.observe(at, &event));
-        }
+        self.with_unit(now, &name, Unit::advance);
     }
 
     fn with_unit(
@@ -301,8 +307,8 @@ impl Agent {
     fn take_service_event(&mut self, now: Instant, name: GroupName, event: ServiceEvent) {
         if self.units.contains_key(&name) {
             self.with_unit(now, &name, |unit, at| unit.observe(at, &event));
-        } else if self.early.len() < EARLY_MAX {
-            self.early.insert(name, event);
+        } else if self.unassigned.len() < UNASSIGNED_MAX || self.unassigned.contains_key(&name) {
+            self.unassigned.entry(name).or_insert(Process::Unknown).observe(now, &event);
         }
     }
 

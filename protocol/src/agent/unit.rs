@@ -161,13 +161,19 @@ pub struct Unit {
 }
 
 impl Unit {
-    /// A unit that goes on from what its disk says.
-    pub fn new(group: GroupName, assignment: Assignment, journal: Journal, rng: Rng) -> Self {
+    /// A unit that goes on from what its disk and its runtime say.
+    pub fn new(
+        group: GroupName,
+        assignment: Assignment,
+        journal: Journal,
+        process: Process,
+        rng: Rng,
+    ) -> Self {
         let mut unit = Self {
             group,
             assignment,
             journal,
-            process: Process::Unknown,
+            process,
             restart: RestartPolicy::default(),
             stance: Stance::Steady,
             target: None,
@@ -185,6 +191,11 @@ impl Unit {
             unit.tell_balancer(Balance::Up);
         }
         unit
+    }
+
+    /// What runs, where the node is no longer in the group.
+    pub fn into_process(self) -> Process {
+        self.process
     }
 
     /// The log says something else.
