@@ -119,7 +119,7 @@ pub fn run() -> ExitCode {
 /// The demo has exit codes of its own: it judges whether what baton promises held.
 async fn act_or_demonstrate(cli: Cli) -> ExitCode {
     match cli.command {
-        Command::Demo(arguments) => demo::run(arguments).await,
+        Command::Demo(arguments) => demo::run(arguments, cli.shared.output).await,
         Command::DemoService(arguments) => demo::service::run(arguments).await,
         Command::DemoReaper(arguments) => demo::reaper::run(&arguments),
         command => ended(act(cli.shared, command).await),

@@ -15,6 +15,11 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// One mesh at a time: two cores carry no more.
 static TURN: Mutex<()> = Mutex::new(());
 
+/// Waits for the turn of a test that starts many processes.
+pub fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What a command printed, and its exit code.
 #[derive(Debug)]
 pub struct Ended {
@@ -101,7 +106,7 @@ pub fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 impl Mesh {
     /// A mesh of `count` nodes in group `web`, all up, with as many voters as they are to have.
     pub fn start(count: usize, max_unavailable: &str) -> Self {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = turn();
         let dir = tempfile::Builder::new().prefix("bt-").tempdir_in("/tmp").unwrap();
         let mut mesh = Self { nodes: Vec::new(), dir, _turn: turn };
         let founder_port = free_port();

@@ -18,6 +18,7 @@ mod view;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::output::Format;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Nodes that one machine is asked for at most: each is a process with a directory of its own.
@@ -44,7 +45,7 @@ pub struct Args {
 
 /// Runs the demo to its end, and cleans up. Its exit code is 0 only where all that is promised held;
 /// 3 with `--bad`, where version 2 was rolled back as promised.
-pub async fn run(args: Args) -> ExitCode {
+pub async fn run(args: Args, output: Format) -> ExitCode {
     let cap = match check(&args) {
         Ok(cap) => cap,
         Err(why) => {
@@ -52,7 +53,7 @@ pub async fn run(args: Args) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match run_or_be_stopped(&args, cap).await {
+    match run_or_be_stopped(&args, cap, output).await {
         Ok(code) => code,
         Err(error) => {
             eprintln!("baton demo: {error:#}");
@@ -71,12 +72,12 @@ fn check(args: &Args) -> Result<usize, String> {
     plan::cap(&args.max_unavailable, args.nodes)
 }
 
-async fn run_or_be_stopped(args: &Args, cap: usize) -> anyhow::Result<ExitCode> {
+async fn run_or_be_stopped(args: &Args, cap: usize, output: Format) -> anyhow::Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     // Whichever ends first: the other is dropped, and with it all processes and the directory.
     tokio::select! {
-        ended = stage::play(args, cap) => ended,
+        ended = stage::play(args, cap, output) => ended,
         _ = interrupt.recv() => Ok(stopped(130)),
         _ = terminate.recv() => Ok(stopped(143)),
     }

@@ -17,6 +17,7 @@ use super::processes::{Processes, said};
 use super::summary::{Summary, mib};
 use super::view::{self, View};
 use super::{haproxy, http, transfers, tree};
+use crate::output::Format;
 
 /// How long the nodes may take to be a mesh, and each version to be on all of them.
 const JOIN_WITHIN: Duration = Duration::from_secs(120);
@@ -43,13 +44,16 @@ struct Play<'a> {
     nodes: Vec<Node>,
     front: u16,
     view: View,
+    output: Format,
+    first_seed_sent: Option<u64>,
 }
 
 /// Plays the demo to its end.
-pub(super) async fn play(args: &Args, cap: usize) -> anyhow::Result<ExitCode> {
+pub(super) async fn play(args: &Args, cap: usize, output: Format) -> anyhow::Result<ExitCode> {
     let processes = Processes::new().context("a directory for the demo")?;
     let (nodes, front) = plan::lay_out(processes.dir(), args.nodes)?;
-    let mut play = Play { args, cap, processes, nodes, front, view: View::new() };
+    let (view, first_seed_sent) = (View::new(output), None);
+    let mut play = Play { args, cap, processes, nodes, front, view, output, first_seed_sent };
     play.make_trees().await?;
     play.found().await?;
     play.join().await?;
@@ -190,6 +194,8 @@ impl Play<'_> {
                 self.deploy_log("v1")
             );
         }
+        // Later it would count what a node asks for that lost its copy.
+        self.first_seed_sent = transfers::of(self.founder()?, "v1").await.map(|it| it.bytes_sent);
         self.view.say(&format!("version 1 runs after {:.1} s", begun.elapsed().as_secs_f64()));
         Ok(())
     }
@@ -337,29 +343,36 @@ impl Play<'_> {
         let received = told.iter().skip(1).map(of_staged).sum();
         let seed_sent = told.first().and_then(|told| Some(told.as_ref()?.bytes_sent));
         let wanted = if self.args.bad { "v1" } else { "v2" }.to_owned();
-        let (hosts, cap, bad) = (self.nodes.len(), self.cap, self.args.bad);
-        let known = Summary {
-            hosts,
+        Ok(Summary {
+            hosts: self.nodes.len(),
             release_bytes,
             release_files,
+            first_bytes: self.size_of("v1")?.0,
+            first_seed_sent: self.first_seed_sent,
             seed_sent,
             received,
+            cap: self.cap,
+            wanted,
+            bad: self.args.bad,
+            reason: reason(&self.deploy_log("v2")),
             ..Summary::default()
-        };
-        Ok(Summary { cap, wanted, bad, ..known })
+        })
     }
 
     fn finish(mut self, summary: &Summary) -> anyhow::Result<ExitCode> {
         self.view.close();
-        println!("\n{summary}");
         let broken = summary.broken();
+        match self.output {
+            Format::Json => println!("{:#}", summary.to_json()),
+            Format::Text => println!("\n{summary}"),
+        }
         for broken in &broken {
-            println!("NOT HELD: {broken}");
+            self.view.tell(&format!("NOT HELD: {broken}"));
         }
         if self.args.keep {
             self.leave()?;
         } else {
-            println!("All of it is being ended and removed.");
+            self.view.tell("All of it is being ended and removed.");
         }
         Ok(match (broken.is_empty(), summary.bad) {
             (false, _) => ExitCode::FAILURE,
@@ -373,14 +386,16 @@ impl Play<'_> {
         let socket = self.founder()?.socket();
         let (socket, program) = (socket.display(), self.processes.program().display().to_string());
         let (dir, front) = (self.processes.dir().display().to_string(), self.front);
-        println!("All of it is left running in {dir}. Try:");
-        println!("  {program} status --socket {socket}");
-        println!("  {program} nodes --socket {socket}");
-        println!("  {program} deploy {dir}/v1 -g web --version v3 --socket {socket}");
+        self.view.tell(&format!("All of it is left running in {dir}. Try:"));
+        self.view.tell(&format!("  {program} status --socket {socket}"));
+        self.view.tell(&format!("  {program} nodes --socket {socket}"));
+        self.view
+            .tell(&format!("  {program} deploy {dir}/v1 -g web --version v3 --socket {socket}"));
         if haproxy::find().is_some() {
-            println!("  curl http://127.0.0.1:{front}/VERSION");
+            self.view.tell(&format!("  curl http://127.0.0.1:{front}/VERSION"));
         }
-        println!("To end and remove it: {program} demo-reaper --dir {dir} </dev/null");
+        self.view
+            .tell(&format!("To end and remove it: {program} demo-reaper --dir {dir} </dev/null"));
         self.processes.keep();
         Ok(())
     }
@@ -394,6 +409,12 @@ impl Play<'_> {
 
 fn output(mut command: Command) -> std::io::Result<Output> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).output()
+}
+
+/// Why a rollout went as it did: what the last line that `baton deploy -o json` printed says.
+fn reason(log: &str) -> Option<String> {
+    let last: serde_json::Value = serde_json::from_str(log.lines().last()?).ok()?;
+    last["reason"].as_str().map(str::to_owned)
 }
 
 /// Waits until all nodes have all of version 2.

@@ -12,6 +12,10 @@ pub struct Summary {
     pub release_bytes: u64,
     /// Files of version 2.
     pub release_files: usize,
+    /// Bytes of version 1, which no node had.
+    pub first_bytes: u64,
+    /// Bytes that the seeding node sent for version 1; `None` where nobody could tell.
+    pub first_seed_sent: Option<u64>,
     /// Bytes that the seeding node sent for version 2; `None` where nobody could tell.
     pub seed_sent: Option<u64>,
     /// Bytes of version 2 that the other nodes had to receive, all together.
@@ -44,6 +48,8 @@ pub struct Summary {
     pub on_wanted: usize,
     /// Whether version 2 was bad on purpose.
     pub bad: bool,
+    /// Why version 2 was rolled back, where it was.
+    pub reason: Option<String>,
 }
 
 impl Summary {
@@ -72,10 +78,49 @@ impl Summary {
         broken
     }
 
+    /// What a node had to receive of version 2: the mean.
+    fn new_to_each(&self) -> Option<u64> {
+        self.received?.checked_div(self.receivers()?)
+    }
+
+    fn receivers(&self) -> Option<u64> {
+        u64::try_from(self.hosts.saturating_sub(1)).ok()
+    }
+
+    /// All of it for a program: bytes, and times in seconds; `null` where nobody could tell.
+    pub fn to_json(&self) -> serde_json::Value {
+        let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
+        serde_json::json!({
+            "hosts": self.hosts,
+            "first": { "bytes": self.first_bytes, "sent_by_seed": self.first_seed_sent },
+            "second": {
+                "bytes": self.release_bytes,
+                "files": self.release_files,
+                "sent_by_seed": self.seed_sent,
+                "new_to_each_host": self.new_to_each(),
+                "saved": self.saved(),
+            },
+            "staged_seconds": seconds(self.staged),
+            "rollout_seconds": seconds(self.rollout),
+            "restart_seconds": seconds(self.restart),
+            "most_down": self.most_down,
+            "cap": self.cap,
+            "probes": self.probes,
+            "balancer": self.balancer,
+            "requests": self.sent,
+            "requests_a_second": self.rate,
+            "requests_failed": self.failed,
+            "failures": self.failures,
+            "wanted": self.wanted,
+            "on_wanted": self.on_wanted,
+            "rolled_back_because": self.reason,
+            "not_held": self.broken(),
+        })
+    }
+
     /// What the mesh did not have to send, as version 1 or another node's copy had it.
     fn saved(&self) -> Option<u64> {
-        let receivers = u64::try_from(self.hosts.saturating_sub(1)).ok()?;
-        Some((self.release_bytes * receivers).saturating_sub(self.received?))
+        Some((self.release_bytes * self.receivers()?).saturating_sub(self.received?))
     }
 }
 
@@ -84,7 +129,12 @@ impl fmt::Display for Summary {
         let mut line = |name: &str, value: String| writeln!(f, "  {name:<24}{value}");
         line("hosts", self.hosts.to_string())?;
         line("release", format!("{} in {} files", mib(self.release_bytes), self.release_files))?;
-        line("sent by the seed", known(self.seed_sent, mib))?;
+        let first =
+            |sent| format!("{} of {} to a mesh that had none", mib(sent), mib(self.first_bytes));
+        line("version 1: seed sent", known(self.first_seed_sent, first))?;
+        let new = known(self.new_to_each(), mib);
+        let second = |sent| format!("{}; {new} of it was new to each host", mib(sent));
+        line("version 2: seed sent", known(self.seed_sent, second))?;
         line(
             "saved by deduplication",
             known(self.saved(), |bytes| {
@@ -97,13 +147,17 @@ impl fmt::Display for Summary {
         )?;
         line("staged everywhere after", known(self.staged, seconds))?;
         line("rollout took", known(self.rollout, seconds))?;
-        line("a single restart", known(self.restart, seconds))?;
+        let restart = |time| format!("{} without an answer", seconds(time));
+        line("a single restart", known(self.restart, restart))?;
         let most = format!("{} at once, cap {} ({} probes)", self.most_down, self.cap, self.probes);
         line("most services down", most)?;
         let flow = format!("{} sent by {}, {:.0} a second", self.sent, self.balancer, self.rate);
         line("requests", flow)?;
         line("requests failed", self.failed.to_string())?;
         line(&format!("on {}", self.wanted), format!("{} of {}", self.on_wanted, self.hosts))?;
+        if let Some(reason) = &self.reason {
+            line("rolled back because", reason.clone())?;
+        }
         line("min_healthy", "1s, for a short demo; it is 10s unless said".to_owned())?;
         self.failures.iter().try_for_each(|failure| writeln!(f, "  failed: {failure}"))
     }

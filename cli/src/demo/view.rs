@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::load::Count;
 use super::tally::Tally;
+use crate::output::Format;
 
 /// How often a line tells how far it is, off a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -18,15 +19,18 @@ const ROW: usize = 10;
 /// The demo's voice.
 pub struct View {
     bar: Option<ProgressBar>,
+    output: Format,
     begun: Instant,
     last_line: Instant,
 }
 
 impl View {
-    /// A picture where standard output is a terminal.
-    pub fn new() -> Self {
+    /// A picture on a terminal, plain lines off it. With JSON on standard output all else goes to
+    /// standard error.
+    pub fn new(output: Format) -> Self {
         let now = Instant::now();
-        let bar = std::io::stdout().is_terminal().then(|| {
+        let plain = output == Format::Text && !std::io::stdout().is_terminal();
+        let bar = (!plain && std::io::stderr().is_terminal()).then(|| {
             let bar = ProgressBar::new_spinner();
             bar.enable_steady_tick(Duration::from_millis(200));
             match ProgressStyle::with_template("{spinner} {msg}") {
@@ -34,7 +38,7 @@ impl View {
                 Err(_) => bar,
             }
         });
-        Self { bar, begun: now, last_line: now }
+        Self { bar, output, begun: now, last_line: now }
     }
 
     /// Tells a step.
@@ -42,7 +46,15 @@ impl View {
         let line = format!("{:6.1}s  {text}", self.begun.elapsed().as_secs_f64());
         match &self.bar {
             Some(bar) => bar.println(line),
-            None => println!("{line}"),
+            None => self.tell(&line),
+        }
+    }
+
+    /// Prints a line as it is.
+    pub fn tell(&self, line: &str) {
+        match self.output {
+            Format::Text => println!("{line}"),
+            Format::Json => eprintln!("{line}"),
         }
     }
 
