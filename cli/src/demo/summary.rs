@@ -211,11 +211,14 @@ mod tests {
     fn what_nobody_could_tell_is_unknown() {
         let text = good().to_string();
         let line = |name: &str| text.lines().find(|line| line.contains(name)).unwrap().to_owned();
-        assert!(line("sent by the seed").ends_with("unknown"));
+        assert!(line("version 2: seed sent").ends_with("unknown"));
         assert!(line("saved by dedup").ends_with("unknown"));
         let told = Summary { seed_sent: Some(2 << 20), received: Some(19 << 20), ..good() };
         let text = told.to_string();
         assert!(text.contains("2.0 MiB") && text.contains("1197.0 MiB"), "{text}");
         assert!(text.contains("1s"));
+        let json = told.to_json();
+        assert_eq!(json["second"]["new_to_each_host"], 1 << 20);
+        assert!(json["restart_seconds"].is_null(), "{json}");
     }
 }

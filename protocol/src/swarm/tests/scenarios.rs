@@ -49,12 +49,14 @@ fn twenty_equal_receivers_finish_close_to_the_bound() {
 fn nearly_up_to_date(nodes: usize, receivers: &[usize], seed: u64) -> Network {
     let mut network = Network::new(nodes, 1_700, LATENCY, seed);
     network.seed(0);
-    let mut have = Bitmap::full(1_700);
-    for index in 820..860 {
-        have.remove(index);
-    }
-    receivers.iter().for_each(|&node| network.want_with(node, have.clone(), false));
+    receivers.iter().for_each(|&node| network.want_with(node, lacking_the_middle(), false));
     network
+}
+
+fn lacking_the_middle() -> Bitmap {
+    let mut have = Bitmap::full(1_700);
+    (820..860).for_each(|index| assert!(have.remove(index)));
+    have
 }
 
 /// Few events come in such a transfer; each must bring the first pass to the next chunk that is
@@ -65,6 +67,19 @@ fn little_that_is_new_in_a_large_release_arrives_without_waiting_for_anything() 
     // 40 chunks of 64 KiB take less than half a second at these rates.
     assert!(network.run(2.0, |it| it.finished(&[1, 2])));
     assert!(network.nodes[0].sent < 50 * 131_072, "{}", network.nodes[0].sent);
+}
+
+/// Few have the chunks at first. Those who come meanwhile wait for a busy one of these rather than turn
+/// to the origin all at once.
+#[test]
+fn those_who_come_when_few_have_it_leave_the_origin_alone() {
+    let all: Vec<usize> = (1..21).collect();
+    let mut network = nearly_up_to_date(21, &all[..1], 8);
+    assert!(!network.run(0.2, |it| it.finished(&all[..1])));
+    all[1..].iter().for_each(|&node| network.want_with(node, lacking_the_middle(), false));
+    assert!(network.run(2.0, |it| it.finished(&all)));
+    let (sent, lacked) = (network.nodes[0].sent, 40 * 65_536);
+    assert!(sent < lacked * 5 / 4, "{sent} of {lacked} that each lacked");
 }
 
 /// What only such a node lacks is most of the object, and none of the others' business.
