@@ -40,8 +40,26 @@ impl Client {
     }
 
     /// Removes what a path names.
-    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failed> {
-        self.ask(Method::DELETE, path, &()).await
+    pub async fn delete<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failed> {
+        self.ask(Method::DELETE, path, body).await
+    }
+
+    fn unreachable(&self, error: &std::io::Error) -> Failed {
+        let socket = self.socket.display();
+        Failed::error(match error.kind() {
+            std::io::ErrorKind::PermissionDenied => format!(
+                "{socket} is not open to you: {error}. Use the account that the node runs under (root, \
+                 usually: sudo), or name another node's socket with --socket"
+            ),
+            _ => format!(
+                "no baton node answers on {socket}: {error}. Start it with `baton node`, as root, or \
+                 name its socket with --socket"
+            ),
+        })
     }
 
     async fn ask<T: DeserializeOwned>(
@@ -50,13 +68,8 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, Failed> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| {
-            Failed::error(format!(
-                "no baton node answers on {}: {error}. Start it with `baton node`, as root, or name \
-                 its socket with --socket",
-                self.socket.display()
-            ))
-        })?;
+        let stream = UnixStream::connect(&self.socket).await;
+        let stream = stream.map_err(|error| self.unreachable(&error))?;
         let lost = |error: &dyn std::fmt::Display| {
             Failed::error(format!("the node went away before it answered: {error}"))
         };

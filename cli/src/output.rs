@@ -21,6 +21,11 @@ pub fn show<T: Serialize>(format: Format, value: &T, text: impl FnOnce(&T) -> St
     }
 }
 
+/// Tells that something was done: in words, or as JSON.
+pub fn done(format: Format, what: serde_json::Value, words: &str) {
+    show(format, &what, |_| words.to_owned());
+}
+
 /// One line on standard output. A reader that has gone away is no reason to panic.
 pub fn print_line(text: &str) {
     use std::io::Write as _;

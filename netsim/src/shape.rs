@@ -85,5 +85,10 @@ impl Shape {
 }
 
 pub(crate) fn capped(cap: Cap) -> PolicyChange {
-    PolicyChange { max_unavailable: Some(cap), ..PolicyChange::default() }
+    PolicyChange {
+        max_unavailable: Some(cap),
+        allow_half: Some(cap.allow_half),
+        allow_downtime: Some(cap.allow_downtime),
+        ..PolicyChange::default()
+    }
 }

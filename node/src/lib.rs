@@ -8,4 +8,4 @@ pub mod net;
 pub mod runtime;
 pub mod store;
 
-pub use driver::run;
+pub use driver::{STATE_FILE, run};

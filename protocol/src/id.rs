@@ -21,6 +21,14 @@ pub enum IdError {
     /// Not 64 hexadecimal digits.
     #[error("\"{0}\" is no id: 64 hexadecimal digits are one")]
     Hex(String),
+    /// Not the letter r and a number.
+    #[error("\"{0}\" is no rollout's id: one is like r26; `baton rollout status` shows them")]
+    Rollout(String),
+    /// Not the letter p and two numbers.
+    #[error(
+        "\"{0}\" is no permit's id: one is like p26.0; `baton permits` lists those that are open"
+    )]
+    Permit(String),
 }
 
 macro_rules! name {
@@ -220,6 +228,15 @@ impl fmt::Display for RolloutId {
     }
 }
 
+impl FromStr for RolloutId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let index = text.strip_prefix('r').and_then(|index| index.parse().ok());
+        index.map(|index| Self(LogIndex(index))).ok_or_else(|| IdError::Rollout(text.to_owned()))
+    }
+}
+
 /// A permit: the place in the log where it was granted, and its place among the grants of that entry.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
@@ -245,13 +262,26 @@ impl FromStr for PermitId {
         let parsed = parsed.and_then(|(index, ordinal)| {
             Some(Self { granted_at: LogIndex(index.parse().ok()?), ordinal: ordinal.parse().ok()? })
         });
-        parsed.ok_or_else(|| IdError::Name(text.to_owned()))
+        parsed.ok_or_else(|| IdError::Permit(text.to_owned()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_are_read_as_they_are_written() {
+        let permit = PermitId { granted_at: LogIndex(26), ordinal: 3 };
+        assert_eq!(permit.to_string().parse(), Ok(permit));
+        assert_eq!(RolloutId(LogIndex(26)).to_string().parse(), Ok(RolloutId(LogIndex(26))));
+        for bad in ["", "26", "r26", "p26", "p26.", "p.1", "p-1.0"] {
+            assert!(bad.parse::<PermitId>().is_err(), "{bad}");
+        }
+        for bad in ["", "26", "r", "r-1", "p26.0"] {
+            assert!(bad.parse::<RolloutId>().is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn names_hold_to_their_letters() {

@@ -151,6 +151,22 @@ fn without_a_quorum_nothing_is_granted_and_chunks_still_spread() {
 }
 
 #[test]
+fn who_waits_is_told_that_the_quorum_is_lost() {
+    let mut mesh = Mesh::start(3, "1");
+    mesh.deploy("v1");
+    let source = mesh.release("v2", "");
+    mesh.cli(0, &["deploy", &source, "-g", "web", "--version", "v2", "--no-wait"]).code(0);
+    mesh.kill(1);
+    mesh.kill(2);
+    let waited = mesh.cli(0, &["rollout", "status", "-g", "web", "--wait"]).code(6);
+    assert!(waited.stderr.contains("no quorum"), "{}", waited.stderr);
+    mesh.up(1);
+    mesh.up(2);
+    mesh.cli(0, &["rollout", "status", "-g", "web", "--wait"]).code(0);
+    mesh.assert_version("v2");
+}
+
+#[test]
 fn a_node_finds_the_mesh_again_when_its_bootstrap_address_is_gone() {
     let mut mesh = Mesh::start(4, "1");
     // Every node was let in by the first one, and knows no other address but that one's.

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use baton_node::api::SeededView;
 use baton_node::api::view::Plan;
-use serde_json::{Value, json};
+use baton_protocol::id::GroupName;
+use serde_json::json;
 
 use crate::cli::{Shared, person};
 use crate::client::Client;
-use crate::commands::rollout::wait;
+use crate::commands::rollout::{Made, wait};
 use crate::commands::token::parse_duration;
 use crate::exit::{Exit, Failed, Outcome};
-use crate::output::{Format, bytes, print_line, show};
+use crate::output::{Format, bytes, done, print_line, show};
 
 /// What becomes a release.
 #[derive(Debug, clap::Args)]
@@ -34,7 +35,7 @@ pub struct PlanArguments {
     what: String,
     /// On which group.
     #[arg(short, long)]
-    group: String,
+    group: GroupName,
 }
 
 /// What is deployed.
@@ -44,7 +45,7 @@ pub struct Arguments {
     what: String,
     /// On which group.
     #[arg(short, long)]
-    group: String,
+    group: GroupName,
     /// What to call the release that the directory becomes.
     #[arg(long)]
     version: Option<String>,
@@ -112,14 +113,13 @@ pub async fn run(shared: &Shared, arguments: Arguments) -> Outcome {
     let plan = planned(&client, group, Some(&version)).await?;
     tell(shared, || plan_in_words(&plan));
     let body = json!({"group": group, "release": version, "person": person()});
-    let _: Value = client.post("/v1/rollouts", &body).await?;
+    let made: Made = client.post("/v1/rollouts", &body).await?;
     if arguments.no_wait {
-        tell(shared, || {
-            format!("under way; look at it with: baton rollout status -g {group} --wait")
-        });
+        let words = format!("under way; look at it with: baton rollout status -g {group} --wait");
+        done(shared.output, json!({"rollout": made.rollout, "group": group}), &words);
         return Ok(Exit::Done);
     }
-    wait(shared, group, arguments.timeout).await
+    wait(shared, group, made.rollout, arguments.timeout).await
 }
 
 fn tell(shared: &Shared, text: impl FnOnce() -> String) {
@@ -128,7 +128,11 @@ fn tell(shared: &Shared, text: impl FnOnce() -> String) {
     }
 }
 
-async fn planned(client: &Client, group: &str, release: Option<&str>) -> Result<Plan, Failed> {
+async fn planned(
+    client: &Client,
+    group: &GroupName,
+    release: Option<&str>,
+) -> Result<Plan, Failed> {
     client.post("/v1/plan", &json!({"group": group, "release": release})).await
 }
 

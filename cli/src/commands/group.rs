@@ -5,6 +5,7 @@ use std::time::Duration;
 use baton_node::api::GroupBody;
 use baton_node::api::view::GroupView;
 use baton_protocol::fleet::policy::OnFailure;
+use baton_protocol::id::GroupName;
 use serde_json::Value;
 
 use crate::cli::{Shared, person};
@@ -27,7 +28,7 @@ pub enum Command {
 #[derive(Debug, clap::Args)]
 pub struct SetArguments {
     /// Which group. It is made if there is none.
-    group: String,
+    group: GroupName,
     /// How many may be down at once: a count (2), a percentage (10%), which is rounded down, or both
     /// (2,10%), the stricter of which holds.
     #[arg(long)]
@@ -44,12 +45,12 @@ pub struct SetArguments {
     /// What a node that fails means.
     #[arg(long, value_parser = ["rollback", "pause"])]
     on_failure: Option<String>,
-    /// Let half of the group and more be down at once.
-    #[arg(long)]
-    allow_half: bool,
-    /// Let the only node of the group be down.
-    #[arg(long)]
-    allow_downtime: bool,
+    /// Let half of the group and more be down at once; `--allow-half=false` takes it back.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    allow_half: Option<bool>,
+    /// Let the only node of the group be down; `--allow-downtime=false` takes it back.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    allow_downtime: Option<bool>,
 }
 
 /// Sets or lists.
@@ -76,7 +77,7 @@ pub async fn run(shared: &Shared, command: Command) -> Outcome {
     let path = format!("/v1/groups/{}", arguments.group);
     let _: Value = client.post(&path, &body).await?;
     let groups: Vec<GroupView> = client.get("/v1/groups").await?;
-    let set: Vec<_> = groups.into_iter().filter(|it| it.name == arguments.group).collect();
+    let set: Vec<_> = groups.into_iter().filter(|it| it.name == arguments.group.as_str()).collect();
     show(shared.output, &set, |groups| groups_table(groups));
     Ok(Exit::Done)
 }
@@ -89,8 +90,8 @@ fn milliseconds(duration: Duration) -> u64 {
 pub fn groups_table(groups: &[GroupView]) -> String {
     let row = |group: &GroupView| {
         let limit = match &group.limit {
-            Ok(limit) => format!("{limit} of {}", group.members),
-            Err(why) => why.clone(),
+            Some(limit) => format!("{limit} of {}", group.members),
+            None => or_dash(group.obstacle.as_ref()),
         };
         vec![
             group.name.clone(),

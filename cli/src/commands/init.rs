@@ -1,5 +1,6 @@
 //! `baton init`: founds a mesh.
 
+use baton_node::STATE_FILE;
 use baton_node::keys::{self, KeyFile, MeshFile};
 use baton_protocol::id::{MeshId, MeshName, NodeId};
 use baton_protocol::trust::{self, recovery};
@@ -28,18 +29,29 @@ struct Founded {
 /// Makes the keys and the mesh file.
 pub fn run(shared: &Shared, arguments: Arguments) -> Outcome {
     let dir = &shared.data_dir;
-    if keys::load(dir, KeyFile::Root).map_err(Failed::error)?.is_some() {
-        let text = format!("{} holds a mesh already; nothing was changed", dir.display());
-        return Err(Failed::refused(text));
-    }
     let node = keys::load_or_create(dir, KeyFile::Node).map_err(Failed::error)?;
     let node = NodeId(node.public());
+    let root = keys::load(dir, KeyFile::Root).map_err(Failed::error)?;
     if MeshFile::load(dir, node).map_err(Failed::error)?.is_some() {
-        let text = format!("this node has joined a mesh already ({})", dir.display());
+        let what = if root.is_some() { "holds a mesh" } else { "is of a node that has joined one" };
+        let text = format!("{} {what} already; nothing was changed", dir.display());
+        return Err(Failed::refused(text));
+    }
+    if dir.join(STATE_FILE).exists() {
+        let text = format!(
+            "{} has the state of a mesh whose own file is gone; nothing was changed. Put the file \
+             back, or found the mesh in another --data-dir",
+            dir.display()
+        );
         return Err(Failed::refused(text));
     }
     keys::load_or_create(dir, KeyFile::Publisher).map_err(Failed::error)?;
-    let root = keys::create(dir, KeyFile::Root).map_err(Failed::error)?;
+    // A key without a mesh is what an earlier attempt has left that came no further. Nobody was shown
+    // its recovery key, and nothing stands on it; this one goes on with it.
+    let root = match root {
+        Some(root) => root,
+        None => keys::create(dir, KeyFile::Root).map_err(Failed::error)?,
+    };
     let secret = keys::random().map_err(Failed::error)?;
     let mesh = MeshFile {
         mesh: MeshId(root.public()),

@@ -34,6 +34,12 @@ pub struct Arguments {
     /// The join token.
     #[arg(long)]
     token: Option<String>,
+    /// A file that holds the join token.
+    #[arg(long)]
+    token_file: Option<String>,
+    /// Where the shims of the services live, a directory each.
+    #[arg(long)]
+    run_dir: Option<String>,
     /// The failure domain.
     #[arg(long)]
     zone: Option<String>,
@@ -65,6 +71,8 @@ pub async fn run(shared: &Shared, arguments: Arguments) -> Outcome {
         listen: arguments.listen,
         advertise: arguments.advertise,
         token: arguments.token,
+        token_file: arguments.token_file,
+        run_dir: arguments.run_dir,
         zone: arguments.zone,
         witness: arguments.witness.then_some(true),
         agent_check: arguments.agent_check,

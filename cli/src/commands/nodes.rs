@@ -1,11 +1,12 @@
 //! `baton nodes`: the members.
 
 use baton_node::api::view::NodeView;
+use baton_protocol::id::{GroupName, NodeName};
 use serde_json::{Value, json};
 
 use crate::cli::{Shared, person};
 use crate::exit::{Exit, Outcome};
-use crate::output::{or_dash, print_line, show, table, yes};
+use crate::output::{done, or_dash, show, table, yes};
 
 /// The members, or a change of them.
 #[derive(Debug, clap::Args)]
@@ -20,15 +21,15 @@ enum Command {
     /// of it counts until it is overridden.
     Remove {
         /// Which node.
-        node: String,
+        node: NodeName,
     },
     /// Take a node that is long ill out of a group's count, or put it back.
     Quarantine {
         /// Which node.
-        node: String,
+        node: NodeName,
         /// In which group.
         #[arg(short, long)]
-        group: String,
+        group: GroupName,
         /// Put it back.
         #[arg(long)]
         end: bool,
@@ -44,15 +45,16 @@ pub async fn run(shared: &Shared, arguments: Arguments) -> Outcome {
             show(shared.output, &nodes, |nodes| in_rows(nodes));
         }
         Some(Command::Remove { node }) => {
-            let path = format!("/v1/nodes/{node}?person={}", person());
-            let _: Value = client.delete(&path).await?;
-            print_line(&format!("removed {node}"));
+            let body = json!({"person": person()});
+            let _: Value = client.delete(&format!("/v1/nodes/{node}"), &body).await?;
+            done(shared.output, json!({"removed": node}), &format!("removed {node}"));
         }
         Some(Command::Quarantine { node, group, end }) => {
             let body = json!({"group": group, "on": !end, "person": person()});
             let _: Value = client.post(&format!("/v1/nodes/{node}/quarantine"), &body).await?;
             let word = if end { "counts again in" } else { "is out of the count of" };
-            print_line(&format!("{node} {word} {group}"));
+            let told = json!({"node": node, "group": group, "quarantined": !end});
+            done(shared.output, told, &format!("{node} {word} {group}"));
         }
     }
     Ok(Exit::Done)

@@ -4,13 +4,14 @@ use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use baton_node::api::view::{RolloutNode, RolloutView};
+use baton_protocol::id::{GroupName, PermitId};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::cli::{Shared, person};
 use crate::commands::token::parse_duration;
 use crate::exit::{Exit, Failed, Outcome};
-use crate::output::{Format, or_dash, print_line, show, table, yes};
+use crate::output::{Format, done, or_dash, print_line, show, table, yes};
 
 /// Pause between two looks at a rollout.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -20,6 +21,9 @@ const BLOCKED_FOR: Duration = Duration::from_secs(60);
 
 /// How long the node may be away while a rollout is waited for: a daemon that is updated.
 const AWAY_FOR: Duration = Duration::from_secs(30);
+
+/// How long the log may have no leader before the wait ends: many elections.
+const LEADERLESS_FOR: Duration = Duration::from_secs(30);
 
 /// What can be done with rollouts.
 #[derive(Debug, clap::Subcommand)]
@@ -53,11 +57,14 @@ pub enum Command {
         /// Do not wait for the end.
         #[arg(long)]
         no_wait: bool,
+        /// How long to wait. The rollback goes on after that.
+        #[arg(long, default_value = "1h", value_parser = parse_duration)]
+        timeout: Duration,
     },
     /// Close a permit whose holder never comes back.
     Override {
         /// Which permit, from `baton permits`.
-        permit: String,
+        permit: PermitId,
         /// You state that the node is powered off, or out of the balancer.
         #[arg(long)]
         fenced: bool,
@@ -72,39 +79,51 @@ pub enum Command {
 pub struct On {
     /// Of which group.
     #[arg(short, long)]
-    group: String,
+    group: GroupName,
 }
 
 /// Looks or steers.
 pub async fn run(shared: &Shared, command: Command) -> Outcome {
     let client = shared.client();
-    let (on, order) = match command {
+    let (on, word) = match command {
         Command::Status { on, wait: true, timeout } => {
-            return wait(shared, &on.group, timeout).await;
+            return wait(shared, &on.group, None, timeout).await;
         }
         Command::Status { on, .. } => {
             let view: RolloutView = client.get(&format!("/v1/rollouts/{}", on.group)).await?;
             show(shared.output, &view, in_rows);
             return Ok(Exit::Done);
         }
-        Command::Rollback { on, to: Some(to), no_wait } => {
+        Command::Rollback { on, to: Some(to), no_wait, timeout } => {
             let body = json!({"group": on.group, "release": to, "back": true, "person": person()});
-            let _: Value = client.post("/v1/rollouts", &body).await?;
-            return if no_wait { Ok(Exit::Done) } else { wait(shared, &on.group, HOUR).await };
+            let made: Made = client.post("/v1/rollouts", &body).await?;
+            let told = json!({"rollout": made.rollout, "group": on.group});
+            if no_wait {
+                done(
+                    shared.output,
+                    told,
+                    &format!("under way: {}", or_dash(made.rollout.as_ref())),
+                );
+                return Ok(Exit::Done);
+            }
+            return wait(shared, &on.group, made.rollout, timeout).await;
         }
         Command::Override { permit, fenced, reason } => {
             let body = json!({"fenced": fenced, "reason": reason, "person": person()});
             let _: Value = client.post(&format!("/v1/permits/{permit}/override"), &body).await?;
-            print_line(&format!("permit {permit} is closed"));
+            let told = json!({"permit": permit.to_string(), "closed": true});
+            done(shared.output, told, &format!("permit {permit} is closed"));
             return Ok(Exit::Done);
         }
-        Command::Rollback { on, no_wait, .. } => {
-            steer(shared, &on, "rollback").await?;
+        Command::Rollback { on, no_wait, timeout, .. } => {
             if no_wait {
+                steer(shared, &on, "rollback").await?;
                 return Ok(Exit::Done);
             }
+            let view: RolloutView = client.get(&format!("/v1/rollouts/{}", on.group)).await?;
+            order(shared, &on, "rollback").await?;
             // Here the way back is what was asked for.
-            return match wait(shared, &on.group, HOUR).await? {
+            return match wait(shared, &on.group, Some(view.id), timeout).await? {
                 Exit::RolledBack => Ok(Exit::Done),
                 other => Ok(other),
             };
@@ -114,49 +133,67 @@ pub async fn run(shared: &Shared, command: Command) -> Outcome {
         Command::Promote(on) => (on, "promote"),
         Command::Abort(on) => (on, "abort"),
     };
-    steer(shared, &on, order).await?;
+    steer(shared, &on, word).await?;
     Ok(Exit::Done)
 }
 
-const HOUR: Duration = Duration::from_secs(3600);
+/// What the API says of a rollout that it made.
+#[derive(Debug, serde::Deserialize)]
+pub struct Made {
+    /// Its id; `None` where nothing had to be rolled out.
+    pub rollout: Option<String>,
+}
 
-async fn steer(shared: &Shared, on: &On, order: &str) -> Result<(), Failed> {
+async fn order(shared: &Shared, on: &On, order: &str) -> Result<(), Failed> {
     let body = json!({"order": order, "person": person()});
     let path = format!("/v1/rollouts/{}/orders", on.group);
     let _: Value = shared.client().post(&path, &body).await?;
-    if shared.output == Format::Text {
-        print_line(&format!("{order}: {}", on.group));
-    }
     Ok(())
 }
 
-/// Waits for the end of a group's last rollout, telling what happens. Ctrl-C stops the waiting and
-/// nothing else.
-pub async fn wait(shared: &Shared, group: &str, timeout: Duration) -> Outcome {
+async fn steer(shared: &Shared, on: &On, word: &str) -> Result<(), Failed> {
+    order(shared, on, word).await?;
+    let told = json!({"order": word, "group": on.group});
+    done(shared.output, told, &format!("{word}: {}", on.group));
+    Ok(())
+}
+
+/// Waits for the end of a rollout, telling what happens; without an id, of the group's last one. Ctrl-C
+/// stops the waiting and nothing else.
+pub async fn wait(
+    shared: &Shared,
+    group: &GroupName,
+    id: Option<String>,
+    timeout: Duration,
+) -> Outcome {
     let until = Instant::now() + timeout;
     let mut teller = Teller::new(shared.output);
-    let mut blocked_since = None;
+    let mut id = id;
+    let (mut blocked_since, mut leaderless_since) = (None, None);
     let mut seen_at = Instant::now();
     loop {
-        let looked = shared.client().get::<RolloutView>(&format!("/v1/rollouts/{group}")).await;
-        match looked {
+        let query = id.as_ref().map(|id| format!("?id={id}")).unwrap_or_default();
+        let path = format!("/v1/rollouts/{group}{query}");
+        match shared.client().get::<RolloutView>(&path).await {
             Ok(view) => {
                 seen_at = Instant::now();
                 teller.tell(&view);
+                // A later one is somebody else's.
+                id.get_or_insert_with(|| view.id.clone());
                 if let Some(exit) = end(&view) {
                     teller.finish(&view);
                     return Ok(exit);
                 }
-                blocked_since = match (view.phase.as_str(), blocked_since) {
-                    ("blocked", None) => Some(Instant::now()),
-                    ("blocked", since) => since,
-                    _ => None,
-                };
-                if blocked_since.is_some_and(|since| since.elapsed() > BLOCKED_FOR) {
+                if lasts(&mut leaderless_since, view.leader.is_none(), LEADERLESS_FOR) {
+                    return Err(Failed { message: no_quorum(group), exit: Exit::NoQuorum });
+                }
+                if lasts(&mut blocked_since, view.phase == "blocked", BLOCKED_FOR) {
                     teller.finish(&view);
                     return Ok(Exit::Paused);
                 }
             }
+            // What was just made may not have come to this node yet; what was not made never will.
+            Err(failed) if id.is_none() && failed.exit == Exit::Refused => return Err(failed),
             Err(failed) if seen_at.elapsed() > AWAY_FOR => return Err(failed),
             Err(_) => {}
         }
@@ -174,6 +211,23 @@ pub async fn wait(shared: &Shared, group: &str, timeout: Duration) -> Outcome {
             }
         }
     }
+}
+
+/// Whether something has been so for at least `long`.
+fn lasts(since: &mut Option<Instant>, is_so: bool, long: Duration) -> bool {
+    if !is_so {
+        *since = None;
+        return false;
+    }
+    since.get_or_insert_with(Instant::now).elapsed() >= long
+}
+
+fn no_quorum(group: &GroupName) -> String {
+    format!(
+        "no quorum: nobody has led the log for {LEADERLESS_FOR:?}, as too few voters reach each other \
+         (baton status). What runs goes on; no further service is taken down until they do. Go on \
+         waiting with: baton rollout status -g {group} --wait"
+    )
 }
 
 /// The exit code of a rollout that needs no more waiting.
@@ -268,6 +322,9 @@ fn events(view: &RolloutView) -> Vec<String> {
         stages => format!(", stage {} of {stages}", view.stage),
     };
     events.push(format!("{} {}{stage}{}", view.id, view.phase, reason.unwrap_or_default()));
+    if view.leader.is_none() && !view.over {
+        events.push("nobody leads the log that this node knows of".to_owned());
+    }
     let target = if view.back || view.phase == "rolling-back" {
         view.previous.as_ref()
     } else {

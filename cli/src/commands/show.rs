@@ -2,6 +2,8 @@
 
 use baton_node::api::view::{AuditView, PermitView, ReleaseView, Status};
 
+use baton_protocol::id::GroupName;
+
 use crate::cli::Shared;
 use crate::commands::group::groups_table;
 use crate::exit::{Exit, Outcome};
@@ -10,9 +12,9 @@ use crate::output::{bytes, or_dash, show, table, yes};
 /// Which lines.
 #[derive(Debug, clap::Args)]
 pub struct LogArguments {
-    /// Of which group's service.
+    /// Of which group's service, on this node.
     #[arg(short, long)]
-    group: String,
+    group: GroupName,
     /// How many of the last lines.
     #[arg(short = 'n', long, default_value_t = 50)]
     lines: u32,

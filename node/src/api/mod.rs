@@ -5,14 +5,14 @@
 mod routes;
 pub mod view;
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio::net::UnixListener;
 
 pub use routes::{GroupBody, Problem, SeededView};
 
 use crate::driver::NodeHandle;
+use rustix::fs::Mode;
 
 /// Why there is no API.
 #[derive(Debug, thiserror::Error)]
@@ -45,10 +45,16 @@ pub fn serve(
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(refused(error)),
         _ => {}
     }
-    let listener = UnixListener::bind(&socket).map_err(refused)?;
-    let owner = std::fs::Permissions::from_mode(0o600);
-    std::fs::set_permissions(&socket, owner)
-        .map_err(|cause| ApiError::Socket { path: socket.display().to_string(), cause })?;
+    let listener = bind_for_owner(&socket).map_err(refused)?;
     let routes = routes::all(node);
     Ok(async move { axum::serve(listener, routes).await.map_err(ApiError::Ended) })
+}
+
+/// Nobody else may connect at any moment, so the socket is made with its mode: a change of mode comes
+/// too late. Files that other threads make meanwhile are the owner's alone, too, which harms none.
+fn bind_for_owner(socket: &Path) -> std::io::Result<UnixListener> {
+    let before = rustix::process::umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
+    let listener = UnixListener::bind(socket);
+    rustix::process::umask(before);
+    listener
 }

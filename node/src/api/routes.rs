@@ -1,13 +1,14 @@
 //! The paths of the API.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use baton_protocol::fleet::command::{Order, PolicyChange};
 use baton_protocol::fleet::policy::{Cap, OnFailure};
-use baton_protocol::id::{GroupName, NodeName, PermitId, ServiceName, Version};
+use baton_protocol::id::{GroupName, NodeName, PermitId, RolloutId, ServiceName, Version};
 use baton_protocol::peer::{Answer, Failure, Operation, Peer};
 use baton_protocol::time::Instant;
 use serde::{Deserialize, Serialize};
@@ -59,6 +60,8 @@ pub(super) fn all(node: NodeHandle) -> Router {
         .route("/v1/nodes/{name}/quarantine", post(quarantine))
         .route("/v1/nodes/{name}", delete(remove))
         .route("/v1/logs/{group}", get(logs))
+        .fallback(async || problem("unknown", "there is no such path"))
+        .method_not_allowed_fallback(async || problem("refused", "not on this path"))
         .with_state(node)
 }
 
@@ -83,6 +86,28 @@ impl IntoResponse for Problem {
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
         (status, Json(self)).into_response()
+    }
+}
+
+/// A request's JSON; what is wrong with it is told as all else is.
+#[derive(FromRequest)]
+#[from_request(via(Json), rejection(Problem))]
+struct Body<T>(T);
+
+/// What stands behind a path's question mark.
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Query), rejection(Problem))]
+struct Query<T>(T);
+
+impl From<JsonRejection> for Problem {
+    fn from(rejection: JsonRejection) -> Self {
+        problem("refused", rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        problem("refused", rejection.body_text())
     }
 }
 
@@ -126,12 +151,25 @@ async fn operate(node: &NodeHandle, operation: Operation) -> Reply<Done> {
     Ok(Json(Done { rollout }))
 }
 
-async fn rollout(State(node): Node, Path(group): Path<String>) -> Reply<view::RolloutView> {
+#[derive(Deserialize)]
+struct Which {
+    /// A rollout's id; without it the last one is meant.
+    id: Option<String>,
+}
+
+async fn rollout(
+    State(node): Node,
+    Path(group): Path<String>,
+    Query(which): Query<Which>,
+) -> Reply<view::RolloutView> {
     let name: GroupName = parsed(&group)?;
-    let Json(found) = look(&node, move |peer, now| view::rollout(peer, now, &name)).await?;
-    found
-        .map(Json)
-        .ok_or_else(|| problem("unknown", format!("there was no rollout on {group} yet")))
+    let id = which.id.as_deref().map(parsed::<RolloutId>).transpose()?;
+    let Json(found) = look(&node, move |peer, now| view::rollout(peer, now, &name, id)).await?;
+    let none = || match id {
+        Some(id) => problem("unknown", format!("there is no rollout {id} on {group}")),
+        None => problem("unknown", format!("there was no rollout on {group} yet")),
+    };
+    found.map(Json).ok_or_else(none)
 }
 
 #[derive(Deserialize)]
@@ -143,7 +181,7 @@ struct OrderBody {
 async fn order(
     State(node): Node,
     Path(group): Path<String>,
-    Json(body): Json<OrderBody>,
+    Body(body): Body<OrderBody>,
 ) -> Reply<Done> {
     let order = match body.order.as_str() {
         "pause" => Order::Pause,
@@ -168,7 +206,7 @@ struct Target {
     person: String,
 }
 
-async fn deploy(State(node): Node, Json(body): Json<Target>) -> Reply<Done> {
+async fn deploy(State(node): Node, Body(body): Body<Target>) -> Reply<Done> {
     let group: GroupName = parsed(&body.group)?;
     let text = body.release.unwrap_or_default();
     let (name, wanted) = (group.clone(), text.clone());
@@ -180,7 +218,7 @@ async fn deploy(State(node): Node, Json(body): Json<Target>) -> Reply<Done> {
     operate(&node, deploy).await
 }
 
-async fn plan(State(node): Node, Json(body): Json<Target>) -> Reply<view::Plan> {
+async fn plan(State(node): Node, Body(body): Body<Target>) -> Reply<view::Plan> {
     let group: GroupName = parsed(&body.group)?;
     let planned = look(&node, move |peer, now| {
         let wanted = body.release.as_deref();
@@ -221,7 +259,7 @@ pub struct SeededView {
     pub obstacle: Option<String>,
 }
 
-async fn seed(State(node): Node, Json(body): Json<SeedBody>) -> Reply<SeededView> {
+async fn seed(State(node): Node, Body(body): Body<SeedBody>) -> Reply<SeededView> {
     let SeedBody { directory, service, version } = body;
     let seeded =
         node.seed(Seed { directory, service, version }).await.map_err(|error| match error {
@@ -254,11 +292,9 @@ pub struct GroupBody {
     /// A count, a percentage or both: `2`, `10%`, `2,10%`.
     pub max_unavailable: Option<String>,
     /// Half of the members and more may go.
-    #[serde(default)]
-    pub allow_half: bool,
+    pub allow_half: Option<bool>,
     /// The only member may go.
-    #[serde(default)]
-    pub allow_downtime: bool,
+    pub allow_downtime: Option<bool>,
     /// Milliseconds.
     pub min_healthy_ms: Option<u64>,
     /// Growing percentages, the last 100.
@@ -275,24 +311,13 @@ pub struct GroupBody {
 async fn set_group(
     State(node): Node,
     Path(group): Path<String>,
-    Json(body): Json<GroupBody>,
+    Body(body): Body<GroupBody>,
 ) -> Reply<Done> {
     let group: GroupName = parsed(&group)?;
-    let name = group.clone();
-    let Json(before) = look(&node, move |peer, _| {
-        peer.fleet().groups().get(&name).map(|group| group.policy.max_unavailable)
-    })
-    .await?;
-    let written = body.max_unavailable.as_deref().map(parsed::<Cap>).transpose()?;
-    let flagged = body.allow_half || body.allow_downtime;
-    let cap = written.or_else(|| flagged.then(|| before.unwrap_or_default()));
-    let max_unavailable = cap.map(|cap| Cap {
+    let change = PolicyChange {
+        max_unavailable: body.max_unavailable.as_deref().map(parsed::<Cap>).transpose()?,
         allow_half: body.allow_half,
         allow_downtime: body.allow_downtime,
-        ..cap
-    });
-    let change = PolicyChange {
-        max_unavailable,
         min_healthy: body.min_healthy_ms.map(core::time::Duration::from_millis),
         stages: body.stages,
         soak: body.soak_ms.map(core::time::Duration::from_millis),
@@ -311,7 +336,7 @@ struct OverrideBody {
 async fn override_permit(
     State(node): Node,
     Path(permit): Path<String>,
-    Json(body): Json<OverrideBody>,
+    Body(body): Body<OverrideBody>,
 ) -> Reply<Done> {
     let permit: PermitId = parsed(&permit)?;
     let OverrideBody { fenced, reason, person } = body;
@@ -328,7 +353,7 @@ struct QuarantineBody {
 async fn quarantine(
     State(handle): Node,
     Path(name): Path<String>,
-    Json(body): Json<QuarantineBody>,
+    Body(body): Body<QuarantineBody>,
 ) -> Reply<Done> {
     let (group, node): (GroupName, NodeName) = (parsed(&body.group)?, parsed(&name)?);
     operate(&handle, Operation::Quarantine { group, node, on: body.on, person: body.person }).await
@@ -336,17 +361,16 @@ async fn quarantine(
 
 #[derive(Deserialize)]
 struct Person {
-    #[serde(default)]
     person: String,
 }
 
 async fn remove(
     State(handle): Node,
     Path(name): Path<String>,
-    Query(query): Query<Person>,
+    Body(body): Body<Person>,
 ) -> Reply<Done> {
     let node: NodeName = parsed(&name)?;
-    operate(&handle, Operation::Remove { node, person: query.person }).await
+    operate(&handle, Operation::Remove { node, person: body.person }).await
 }
 
 #[derive(Deserialize)]

@@ -8,7 +8,7 @@ use baton_protocol::fleet::Fleet;
 use baton_protocol::fleet::group::{Group, Standing};
 use baton_protocol::fleet::permit::PermitPhase;
 use baton_protocol::fleet::rollout::Phase;
-use baton_protocol::id::{GroupName, NodeId, ReleaseId};
+use baton_protocol::id::{GroupName, NodeId, ReleaseId, RolloutId};
 use baton_protocol::peer::Peer;
 use baton_protocol::swarm::{ObjectId, Part};
 use baton_protocol::time::Instant;
@@ -74,8 +74,10 @@ pub struct GroupView {
     pub members: usize,
     /// The cap, as written.
     pub max_unavailable: String,
-    /// How many of the members may be down at once, or why none.
-    pub limit: Result<u32, String>,
+    /// How many of the members may be down at once.
+    pub limit: Option<u32>,
+    /// Why none may.
+    pub obstacle: Option<String>,
     /// How many have a permit.
     pub permits: usize,
     /// The state of the last rollout.
@@ -141,6 +143,8 @@ pub struct RolloutView {
     pub back: bool,
     /// Whether nothing more happens in it.
     pub over: bool,
+    /// Who leads the log, as far as this node knows: without it nothing more is granted.
+    pub leader: Option<String>,
     /// The stage under way, from 1.
     pub stage: usize,
     /// Stages in all.
@@ -322,16 +326,20 @@ pub fn nodes(peer: &Peer) -> Vec<NodeView> {
 /// The groups.
 pub fn groups(peer: &Peer) -> Vec<GroupView> {
     let fleet = peer.fleet();
-    let view = |(name, group): (&GroupName, &Group)| GroupView {
-        name: name.to_string(),
-        service: group.service.as_ref().map(ToString::to_string),
-        version: group.stable.map(|release| version(fleet, release)),
-        counted: group.counted().count(),
-        members: group.members.len(),
-        max_unavailable: group.policy.max_unavailable.to_string(),
-        limit: fleet.planned_limit(group).map_err(|error| error.to_string()),
-        permits: fleet.disrupted(name, group).len(),
-        rollout: group.rollouts.last().map(|rollout| in_words(&rollout.phase).0.to_owned()),
+    let view = |(name, group): (&GroupName, &Group)| {
+        let limit = fleet.planned_limit(group);
+        GroupView {
+            name: name.to_string(),
+            service: group.service.as_ref().map(ToString::to_string),
+            version: group.stable.map(|release| version(fleet, release)),
+            counted: group.counted().count(),
+            members: group.members.len(),
+            max_unavailable: group.policy.max_unavailable.to_string(),
+            limit: limit.as_ref().ok().copied(),
+            obstacle: limit.err().map(|error| error.to_string()),
+            permits: fleet.disrupted(name, group).len(),
+            rollout: group.rollouts.last().map(|rollout| in_words(&rollout.phase).0.to_owned()),
+        }
     };
     fleet.groups().iter().map(view).collect()
 }
@@ -373,11 +381,19 @@ pub fn permits(peer: &Peer) -> Vec<PermitView> {
     permits.collect()
 }
 
-/// The last rollout of a group.
-pub fn rollout(peer: &Peer, now: Instant, group_name: &GroupName) -> Option<RolloutView> {
+/// A rollout of a group; without an id the last one.
+pub fn rollout(
+    peer: &Peer,
+    now: Instant,
+    group_name: &GroupName,
+    id: Option<RolloutId>,
+) -> Option<RolloutView> {
     let fleet = peer.fleet();
     let group = fleet.groups().get(group_name)?;
-    let rollout = group.rollouts.last()?;
+    let rollout = match id {
+        Some(id) => group.rollouts.iter().find(|rollout| rollout.id == id)?,
+        None => group.rollouts.last()?,
+    };
     let target = rollout.target();
     let total = group.counted().count();
     let behind = target.map_or(0, |target| fleet.behind(group, target).count());
@@ -411,6 +427,7 @@ pub fn rollout(peer: &Peer, now: Instant, group_name: &GroupName) -> Option<Roll
         reason,
         back: rollout.is_back(),
         over: rollout.phase.is_over(),
+        leader: peer.leader().map(|node| name(fleet, node)),
         stage: rollout.stage + 1,
         stages: group.policy.stages.len(),
         total,

@@ -51,6 +51,9 @@ use identity::Identity;
 use storage::Stored;
 
 /// Requests from the API that may wait.
+/// Where in the data directory the small durable state is: the log, and what must survive a crash.
+pub const STATE_FILE: &str = "state.redb";
+
 const REQUESTS_MAX: usize = 64;
 
 /// Events of services that may wait.
@@ -131,7 +134,7 @@ pub async fn start(
     let identity = identity::establish(&config)?;
     // The store's lock is what keeps a second daemon off this directory.
     let store = Arc::new(Store::open(&config.data_dir)?);
-    let disk = disk::open(&config.data_dir.join("state.redb"))?;
+    let disk = disk::open(&config.data_dir.join(STATE_FILE))?;
     let agent_check = match config.agent_check {
         None => None,
         Some(address) => {

@@ -146,7 +146,7 @@ impl<'a> Bench<'a> {
             .map(|(node, reason)| (node, reason.to_owned()))
             .or_else(|| self.dead_newcomer())?;
         let name = self.called(node);
-        let reason = format!("{name} not ready: {reason} (baton logs -n {name})");
+        let reason = format!("{name} not ready: {reason} (on {name}: baton logs -g {})", self.name);
         let goes_back =
             self.group.policy.on_failure == OnFailure::Rollback && self.rollout.previous.is_some();
         Some(if goes_back { Verdict::Rollback { reason } } else { Verdict::Pause { reason } })

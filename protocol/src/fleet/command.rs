@@ -179,6 +179,10 @@ pub struct Candidate {
 pub struct PolicyChange {
     /// See [`Policy`].
     pub max_unavailable: Option<Cap>,
+    /// See [`Cap`]. What is set there stays set when a cap is written anew.
+    pub allow_half: Option<bool>,
+    /// See [`Cap`], as well.
+    pub allow_downtime: Option<bool>,
     /// See [`Policy`].
     pub min_healthy: Option<core::time::Duration>,
     /// See [`Policy`].
@@ -193,7 +197,12 @@ impl PolicyChange {
     /// The policy that `before` becomes.
     pub fn applied_to(&self, before: &Policy) -> Policy {
         let mut policy = before.clone();
-        policy.max_unavailable = self.max_unavailable.unwrap_or(policy.max_unavailable);
+        let old = before.max_unavailable;
+        policy.max_unavailable = Cap {
+            allow_half: self.allow_half.unwrap_or(old.allow_half),
+            allow_downtime: self.allow_downtime.unwrap_or(old.allow_downtime),
+            ..self.max_unavailable.unwrap_or(old)
+        };
         policy.min_healthy = self.min_healthy.unwrap_or(policy.min_healthy);
         policy.soak = self.soak.unwrap_or(policy.soak);
         policy.on_failure = self.on_failure.unwrap_or(policy.on_failure);
