@@ -1,8 +1,5 @@
 //! Small cases by hand: hostile messages, bounds, and the cost of an event.
 
-use core::time::Duration;
-use std::sync::Arc;
-
 use super::super::*;
 use super::network::{chunks, id};
 use super::object;
@@ -193,47 +190,4 @@ fn idle_swarms_sleep() {
 fn messages_survive_the_wire() {
     let message = SwarmMessage::Have { object: object(), indexes: vec![1, 70_000], owed: vec![3] };
     assert_eq!(codec::decode::<SwarmMessage>(&codec::encode(&message)), Ok(message));
-}
-
-/// At 1 Gbit/s a node takes 2,000 chunks and 40,000 haves in a second. The bound is generous, as this
-/// is an unoptimised build on a busy machine; a scan of all chunks on each event is a hundred times
-/// over it.
-#[test]
-fn events_stay_cheap_with_16_000_chunks_and_20_peers() {
-    const CHUNKS: u32 = 16_384;
-    let mut swarm = swarm();
-    let all: Arc<[_]> = chunks(CHUNKS as usize, 1);
-    let have = Bitmap::empty(CHUNKS);
-    let want = Want { object: object(), chunks: all, have, origin: false, priority: 0 };
-    (1..=20).for_each(|node| up(&mut swarm, node));
-    swarm.handle(Instant::ZERO, Input::Want(want));
-    (1..=20).for_each(|node| interest(&mut swarm, node, Bitmap::empty(CHUNKS)));
-    let began = std::time::Instant::now();
-    let (mut now, mut events) = (Instant::ZERO, 0u32);
-    for batch in 0..CHUNKS / 64 {
-        for node in 1..=20 {
-            let indexes: Vec<u32> = (batch * 64..(batch + 1) * 64).collect();
-            events += 64;
-            let message = SwarmMessage::Have { object: object(), indexes, owed: vec![] };
-            swarm.handle(now, Input::Message { from: id(node), message });
-        }
-        now = now.after(Duration::from_millis(100));
-        while let Some(output) = swarm.poll_output() {
-            let Output::Send { to, message: SwarmMessage::Request { indexes, .. } } = output else {
-                continue;
-            };
-            for index in indexes {
-                events += 1;
-                let (object, from) = (object(), to);
-                swarm.handle(now, Input::Verified { object, index, from });
-                swarm.handle(now, Input::Stored { object, index });
-            }
-        }
-    }
-    let each = began.elapsed() / events;
-    println!(
-        "{events} events, {each:?} each, {:?} had",
-        swarm.progress(object()).map(|it| it.have)
-    );
-    assert!(each < Duration::from_micros(100), "{each:?}");
 }
