@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use baton_node::net::{BulkFrame, Net, NetConfig, NetEvent};
+use baton_node::net::{BulkFrame, Net, NetConfig, NetEvent, OPEN_WITHIN};
 use baton_protocol::id::{NodeId, ReleaseId};
 use baton_protocol::trust::key::SecretKey;
 use tokio::time::timeout;
@@ -24,9 +24,13 @@ impl Drop for Node {
 }
 
 async fn node(number: u8) -> Node {
+    node_with(number, OPEN_WITHIN).await
+}
+
+async fn node_with(number: u8, open_within: Duration) -> Node {
     let key_seed = [number; 32];
     let listen = vec!["127.0.0.1:0".parse().unwrap()];
-    let net = Net::start(NetConfig { key_seed, listen }).await.unwrap();
+    let net = Net::start(NetConfig { key_seed, listen, open_within }).await.unwrap();
     Node { id: NodeId(SecretKey::from_seed(key_seed).public()), net }
 }
 
@@ -47,7 +51,11 @@ async fn connected(node: &mut Node) -> NodeId {
 
 /// Two nodes, the first of which has dialled the second.
 async fn pair() -> (Node, Node) {
-    let (mut a, mut b) = (node(1).await, node(2).await);
+    pair_with(OPEN_WITHIN).await
+}
+
+async fn pair_with(open_within: Duration) -> (Node, Node) {
+    let (mut a, mut b) = (node_with(1, open_within).await, node_with(2, open_within).await);
     a.net.handle.dial(address(&b), Some(b.id));
     assert_eq!(connected(&mut a).await, b.id);
     assert_eq!(connected(&mut b).await, a.id);
@@ -125,10 +133,54 @@ async fn a_peer_that_does_not_prove_itself_is_cut() {
 }
 
 #[tokio::test]
+async fn a_peer_that_has_proved_itself_may_be_silent() {
+    let within = Duration::from_millis(300);
+    let (mut a, mut b) = pair_with(within).await;
+    a.net.handle.admit(b.id);
+    b.net.handle.admit(a.id);
+    tokio::time::sleep(3 * within).await;
+    a.net.handle.send_control(b.id, b"still here".to_vec());
+    assert!(
+        matches!(event(&mut b).await, NetEvent::Control { bytes, .. } if bytes == b"still here")
+    );
+    assert!(a.net.events.try_recv().is_err(), "nothing happened");
+}
+
+#[tokio::test]
+async fn a_long_frame_waits_until_its_sender_is_known() {
+    let (a, mut b) = pair().await;
+    a.net.handle.send_control(b.id, vec![1; 200 << 10]);
+    a.net.handle.send_control(b.id, vec![2; 8]);
+    let early = timeout(Duration::from_millis(300), b.net.events.recv()).await;
+    assert!(early.is_err(), "{early:?}");
+    b.net.handle.admit(a.id);
+    for length in [200 << 10, 8] {
+        let came = event(&mut b).await;
+        assert!(matches!(&came, NetEvent::Control { bytes, .. } if bytes.len() == length));
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_takes_nothing_is_given_up_before_the_memory_is() {
+    let (mut a, b) = pair().await;
+    // Not admitted at b, which therefore reads none of it.
+    (0..64).for_each(|_| a.net.handle.send_control(b.id, vec![0; 1 << 20]));
+    match event(&mut a).await {
+        NetEvent::Disconnected { reason, .. } => {
+            assert!(reason.contains("does not read"), "{reason}")
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
 async fn a_port_in_use_is_named() {
     let a = node(1).await;
     let listen = vec![a.net.handle.listen_addresses()[0]];
-    let error = Net::start(NetConfig { key_seed: [5; 32], listen }).await.err().unwrap();
+    let error = Net::start(NetConfig { key_seed: [5; 32], listen, open_within: OPEN_WITHIN })
+        .await
+        .err()
+        .unwrap();
     assert!(error.to_string().contains(&address(&a)), "{error}");
 }
 

@@ -41,7 +41,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::api;
 use crate::config::Config;
 use crate::keys::{self, KeyError, KeyFile};
-use crate::net::{BulkFrame, Net, NetConfig, NetError, NetEvent, NetHandle};
+use crate::net::{BulkFrame, Net, NetConfig, NetError, NetEvent, NetHandle, OPEN_WITHIN};
 use crate::runtime::agent_check::AgentCheck;
 use crate::runtime::exec::ShimProgram;
 use crate::store::{Store, StoreError};
@@ -144,7 +144,9 @@ pub async fn start(
         }
     };
     let listen = vec![config.listen];
-    let net = Net::start(NetConfig { key_seed: identity.key.seed(), listen }).await?;
+    let net =
+        Net::start(NetConfig { key_seed: identity.key.seed(), listen, open_within: OPEN_WITHIN })
+            .await?;
     let peer = begin(&config, &identity, &net.handle, &disk)?;
     tracing::info!(
         mesh = %identity.mesh.name,

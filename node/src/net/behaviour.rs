@@ -9,6 +9,7 @@ use std::future::{Ready, ready};
 use std::task::{Context, Poll};
 
 use libp2p::PeerId;
+use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::core::transport::PortUse;
 use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
 use libp2p::core::{Endpoint, Multiaddr};
@@ -48,12 +49,37 @@ pub(super) struct Opened {
     pub(super) stream: Stream,
 }
 
-#[derive(Default)]
+/// Connections that are not yet of use, from others. Each has its time; see `open_within`.
+const PENDING_MAX: u32 = 128;
+
+/// Connections from others: those of a full mesh, four to each node while two dial each other, twice over.
+const INCOMING_MAX: u32 = 512;
+
+/// Connections to one node, either way: two pairs, of which one is about to go, and one more of each.
+const PER_PEER_MAX: u32 = 8;
+
 pub(super) struct Behaviour {
+    limits: connection_limits::Behaviour,
     dialled: BTreeMap<ConnectionId, Purpose>,
     opened: VecDeque<Opened>,
     refused: VecDeque<(PeerId, ConnectionId)>,
     waker: Option<std::task::Waker>,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        let limits = ConnectionLimits::default()
+            .with_max_pending_incoming(Some(PENDING_MAX))
+            .with_max_established_incoming(Some(INCOMING_MAX))
+            .with_max_established_per_peer(Some(PER_PEER_MAX));
+        Self {
+            limits: connection_limits::Behaviour::new(limits),
+            dialled: BTreeMap::new(),
+            opened: VecDeque::new(),
+            refused: VecDeque::new(),
+            waker: None,
+        }
+    }
 }
 
 impl Behaviour {
@@ -72,29 +98,42 @@ impl NetworkBehaviour for Behaviour {
     type ConnectionHandler = Handler;
     type ToSwarm = Opened;
 
+    fn handle_pending_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        here: &Multiaddr,
+        there: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        self.limits.handle_pending_inbound_connection(connection, here, there)
+    }
+
     fn handle_established_inbound_connection(
         &mut self,
-        _: ConnectionId,
-        _: PeerId,
-        _: &Multiaddr,
-        _: &Multiaddr,
+        connection: ConnectionId,
+        peer: PeerId,
+        here: &Multiaddr,
+        there: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.limits.handle_established_inbound_connection(connection, peer, here, there)?;
         Ok(Handler { ask_for: None, opened: None, failed: false })
     }
 
     fn handle_established_outbound_connection(
         &mut self,
         connection: ConnectionId,
-        _: PeerId,
-        _: &Multiaddr,
-        _: Endpoint,
-        _: PortUse,
+        peer: PeerId,
+        there: &Multiaddr,
+        role: Endpoint,
+        port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.limits.handle_established_outbound_connection(connection, peer, there, role, port)?;
         let ask_for = self.dialled.remove(&connection);
         Ok(Handler { ask_for, opened: None, failed: false })
     }
 
-    fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        self.limits.on_swarm_event(event);
+    }
 
     fn on_connection_handler_event(
         &mut self,

@@ -13,10 +13,13 @@ mod pairs;
 mod socket;
 mod stream;
 mod task;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use baton_protocol::id::{NodeId, ReleaseId};
 use tokio::sync::mpsc;
@@ -36,7 +39,14 @@ pub struct NetConfig {
     pub key_seed: [u8; 32],
     /// Where to listen. Port 0 takes any free one.
     pub listen: Vec<SocketAddr>,
+    /// How long each step may take by which a connection comes to be of use: the transport's
+    /// handshakes; both connections with their streams; the peer's proof. Usually [`OPEN_WITHIN`].
+    pub open_within: Duration,
 }
+
+/// Time enough for a handshake over a slow link and a busy processor, and little for one who only
+/// holds a connection.
+pub const OPEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// What happens on the wires.
 #[derive(Debug)]

@@ -43,6 +43,8 @@ struct Dial {
 
 /// What comes back to the loop from tasks of its own.
 enum Note {
+    /// A connection has had its time to become one of a pair.
+    Due(ConnectionId),
     Resolved(String, Option<NodeId>, Result<SocketAddr, String>),
     Ended(NodeId, u64, String),
 }
@@ -53,6 +55,7 @@ struct Task {
     dials: BTreeMap<ConnectionId, Dial>,
     told: Told,
     notes: mpsc::UnboundedSender<Note>,
+    open_within: Duration,
 }
 
 /// Binds the addresses and starts the loop.
@@ -61,6 +64,20 @@ pub(super) async fn start(
     orders: mpsc::UnboundedReceiver<Order>,
     told: Told,
 ) -> Result<Vec<SocketAddr>, NetError> {
+    let (mut swarm, me) = swarm(config)?;
+    let mut bound = Vec::new();
+    for address in &config.listen {
+        bound.push(listen(&mut swarm, *address).await?);
+    }
+    let (notes, noted) = mpsc::unbounded_channel();
+    let (pairs, dials, open_within) = (Pairs::new(me), BTreeMap::new(), config.open_within);
+    let task = Task { swarm, pairs, dials, told, notes, open_within };
+    tokio::spawn(task.run(orders, noted));
+    Ok(bound)
+}
+
+/// libp2p, set up for the node with the key of `config`, and that node's id.
+pub(super) fn swarm(config: &NetConfig) -> Result<(Swarm<Behaviour>, NodeId), NetError> {
     let setup = |error: &dyn std::fmt::Display| NetError::Setup(error.to_string());
     let mut seed = config.key_seed;
     let secret = ed25519::SecretKey::try_from_bytes(&mut seed).map_err(|it| setup(&it))?;
@@ -71,19 +88,12 @@ pub(super) async fn start(
         .upgrade(Version::V1Lazy)
         .authenticate(tls::Config::new(&key).map_err(|it| setup(&it))?)
         .multiplex(yamux::Config::default())
+        .timeout(config.open_within)
         .boxed();
     let swarm_config =
         libp2p::swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_MAX);
     let peer = key.public().to_peer_id();
-    let mut swarm = Swarm::new(transport, Behaviour::default(), peer, swarm_config);
-    let mut bound = Vec::new();
-    for address in &config.listen {
-        bound.push(listen(&mut swarm, *address).await?);
-    }
-    let (notes, noted) = mpsc::unbounded_channel();
-    let task = Task { swarm, pairs: Pairs::new(me), dials: BTreeMap::new(), told, notes };
-    tokio::spawn(task.run(orders, noted));
-    Ok(bound)
+    Ok((Swarm::new(transport, Behaviour::default(), peer, swarm_config), me))
 }
 
 async fn listen(swarm: &mut Swarm<Behaviour>, address: SocketAddr) -> Result<SocketAddr, NetError> {
@@ -125,6 +135,7 @@ impl Task {
                 },
                 Some(note) = noted.recv() => match note {
                     Note::Resolved(address, expect, found) => self.dial(address, expect, found).await,
+                    Note::Due(connection) => self.due(connection).await,
                     Note::Ended(node, generation, reason) => self.ended(node, generation, reason).await,
                 },
                 event = self.swarm.select_next_some() => self.take(event).await,
@@ -171,12 +182,16 @@ impl Task {
         peer: Option<PeerId>,
         purpose: Purpose,
     ) {
+        // A port of its own for each: two connections to one address cannot share the listener's.
         let options = match peer {
             Some(peer) => DialOpts::peer_id(peer)
                 .condition(PeerCondition::Always)
                 .addresses(vec![multiaddr.clone()])
+                .allocate_new_port()
                 .build(),
-            None => DialOpts::unknown_peer_id().address(multiaddr.clone()).build(),
+            None => {
+                DialOpts::unknown_peer_id().address(multiaddr.clone()).allocate_new_port().build()
+            }
         };
         let id = options.connection_id();
         self.swarm.behaviour_mut().expect(id, purpose);
@@ -197,6 +212,9 @@ impl Task {
     async fn take(&mut self, event: SwarmEvent<Opened>) {
         match event {
             SwarmEvent::Behaviour(opened) => self.opened(opened).await,
+            SwarmEvent::ConnectionEstablished { connection_id, .. } => {
+                self.await_pair(connection_id)
+            }
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
                 self.dial_failed(connection_id, error.to_string()).await;
             }
@@ -210,6 +228,28 @@ impl Task {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn await_pair(&self, connection: ConnectionId) {
+        let (notes, within) = (self.notes.clone(), self.open_within);
+        tokio::spawn(async move {
+            tokio::time::sleep(within).await;
+            let _ = notes.send(Note::Due(connection));
+        });
+    }
+
+    /// Closes a connection that is not one of a whole pair: a peer that opens no stream, or one of the
+    /// two only, would hold it for ever, and keep this node from dialling anew.
+    async fn due(&mut self, connection: ConnectionId) {
+        let owner = self.pairs.owner(connection);
+        let pair = owner.and_then(|node| self.pairs.get_mut(node));
+        if pair.is_some_and(|pair| pair.complete) {
+            return;
+        }
+        self.swarm.close_connection(connection);
+        if let Some(node) = owner {
+            self.disconnect(node, "its second connection did not open in time".to_owned()).await;
         }
     }
 
@@ -256,9 +296,9 @@ impl Task {
         self.outlets().insert(node, outlet);
         self.tell(NetEvent::Connected { node, address }).await;
         let (events, chunks) = (self.told.events.clone(), self.told.bulk.clone());
-        let notes = self.notes.clone();
+        let (notes, within) = (self.notes.clone(), self.open_within);
         tokio::spawn(async move {
-            let reason = stream::run(node, control, bulk, inlet, events, chunks).await;
+            let reason = stream::run(node, control, bulk, inlet, within, events, chunks).await;
             let _ = notes.send(Note::Ended(node, generation, reason));
         });
     }
