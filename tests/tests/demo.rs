@@ -66,7 +66,9 @@ fn a_version_that_never_gets_ready_is_stopped_within_the_cap_and_rolled_back() {
     let (_turn, place) = (turn(), place());
     let ended = run(&mut demo(place.path(), &["--bad", "-o", "json"])).code(3);
     let seen = summary(&ended);
-    assert_eq!((&seen["most_down"], &seen["requests_failed"]), (&2.into(), &0.into()), "{seen:#}");
+    // The first to fail turns the rollout back, before or after the second one has gone down.
+    assert!((1..=2).contains(&seen["most_down"].as_u64().unwrap()), "{seen:#}");
+    assert_eq!(seen["requests_failed"], 0, "{seen:#}");
     assert_eq!((&seen["on_wanted"], &seen["wanted"]), (&20.into(), &"v1".into()), "{seen:#}");
     let reason = seen["rolled_back_because"].as_str().unwrap();
     assert!(reason.contains("broken on purpose") && reason.contains("baton logs"), "{reason}");
