@@ -247,7 +247,9 @@ impl Replica {
         let asked = self.pulling.is_some_and(|(asked, _)| asked == from);
         let full = entries.len() >= ENTRIES_PER_FRAME;
         let gap = first > self.fleet.applied().next();
-        for (index, entry) in (first.0..).zip(entries) {
+        // A log that is so long is a lie, and ends here.
+        for (offset, entry) in (0..).zip(entries) {
+            let Some(index) = first.0.checked_add(offset) else { break };
             self.apply(now, LogIndex(index), entry);
         }
         if asked {

@@ -1,3 +1,5 @@
+mod permits;
+
 use core::time::Duration;
 
 use super::brief::Brief;

@@ -27,6 +27,10 @@ use crate::time::Instant;
 /// How old a request to begin may be when its echo comes. A later echo starts nothing.
 const ECHO_MAX: Duration = Duration::from_secs(5);
 
+/// How long a holder that has moved nothing asks to begin before it hands its permit back. Holders
+/// could wait for each other for ever, as where the cap has fallen below the permits that are out.
+const ASKS_FOR: Duration = Duration::from_secs(10);
+
 /// Pause between two sendings of the same request or proof, until the log shows it.
 const REPEAT: Duration = Duration::from_secs(1);
 
@@ -103,8 +107,10 @@ pub enum UnitOutput {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Stance {
     Steady,
+    /// `first`: when it was first asked under this permit; `since`: under this number.
     Asking {
         nonce: Nonce,
+        first: Instant,
         since: Instant,
         again_at: Instant,
     },
@@ -127,7 +133,7 @@ enum Stance {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AfterRecording {
-    Move,
+    Move { asked_at: Instant },
     Start,
 }
 
@@ -156,6 +162,8 @@ pub struct Unit {
     handed_back: Option<PermitId>,
     repeat_at: Instant,
     wake_at: Option<Instant>,
+    /// Journals that were given out and are not on disk yet.
+    writes: u32,
     rng: Rng,
     outputs: VecDeque<UnitOutput>,
 }
@@ -181,6 +189,7 @@ impl Unit {
             handed_back: None,
             repeat_at: Instant::ZERO,
             wake_at: None,
+            writes: 0,
             rng,
             outputs: VecDeque::new(),
         };
@@ -224,11 +233,17 @@ impl Unit {
         self.advance(at);
     }
 
-    /// The journal that was last given out is on disk.
+    /// The oldest journal of those that were given out is on disk.
     pub fn persisted(&mut self, at: Surroundings<'_>) {
-        if let Stance::Recording(after) = self.stance {
+        self.writes = self.writes.saturating_sub(1);
+        if let Stance::Recording(after) = self.stance
+            && self.writes == 0
+        {
             match after {
-                AfterRecording::Move => self.move_on(at),
+                AfterRecording::Move { asked_at } if at.now.since(asked_at) > ECHO_MAX => {
+                    self.stance = Stance::Steady; // the disk took too long: it asks again
+                }
+                AfterRecording::Move { .. } => self.move_on(at),
                 AfterRecording::Start => self.start(),
             }
         }
@@ -240,7 +255,7 @@ impl Unit {
         self.retarget(at);
         match self.stance.clone() {
             Stance::Steady => self.steady(at),
-            Stance::Asking { nonce, since, again_at } => self.asking(at, nonce, since, again_at),
+            Stance::Asking { .. } => self.asking(at),
             Stance::Recording(_) => {}
             Stance::Draining { since, quiet } => self.draining(at, since, quiet),
             Stance::Stopping => self.stopping(),
@@ -265,7 +280,7 @@ impl Unit {
                 let proven = ready.map(|since| since.after(self.assignment.min_healthy));
                 [self.restart.due(), proven, self.has_business().then_some(self.repeat_at)]
             }
-            Stance::Asking { again_at, .. } => [Some(*again_at), None, None],
+            Stance::Asking { again_at, .. } => [Some(*again_at), self.restart.due(), None],
             Stance::Draining { since, .. } => {
                 let settled = since.after(balancer_delay(spec));
                 [Some(settled), Some(settled.after(drain_timeout(spec))), None]
@@ -346,13 +361,17 @@ impl Unit {
         if let Some(lease) = self.assignment.lease.clone() {
             return self.consider(at, &lease);
         }
-        if self.journal.begun.is_some() {
-            // A person closed the permit: nothing is begun by it any more.
-            self.journal.begun = None;
-            self.outputs.push_back(UnitOutput::Persist(self.journal));
-        }
-        if self.installs_without_permit(at) {
-            return;
+        // What the log said before it has confirmed this life is old: a permit may have come since,
+        // and the node may count by now.
+        if at.life.is_some() {
+            if self.journal.begun.is_some() {
+                // A person closed the permit: nothing is begun by it any more.
+                self.journal.begun = None;
+                self.persist();
+            }
+            if self.installs_without_permit(at) {
+                return;
+            }
         }
         self.keep_running(at.now);
         self.enroll(at);
@@ -415,6 +434,7 @@ impl Unit {
 
     /// Holds a permit and has moved nothing in this life.
     fn consider(&mut self, at: Surroundings<'_>, lease: &Lease) {
+        self.keep_running(at.now); // until it may move, however long that takes
         let untouched = self.journal.begun != Some(lease.id);
         let nothing_to_do = self.process.ready_since(lease.release).is_some() || !lease.may_start;
         // Once "never began" was said it must stay true: the word may be on its way for long. In a
@@ -425,7 +445,7 @@ impl Unit {
         }
         let known = self.process != Process::Unknown;
         if known && at.life.is_some() && at.library.is_staged(lease.release) {
-            self.ask(at, lease.id);
+            self.ask(at, lease.id, at.now);
         }
     }
 
@@ -438,16 +458,18 @@ impl Unit {
         }
     }
 
-    fn ask(&mut self, at: Surroundings<'_>, permit: PermitId) {
+    /// Asks to begin, under a new number.
+    fn ask(&mut self, at: Surroundings<'_>, permit: PermitId, first: Instant) {
         let nonce = Nonce(self.rng.next_u64());
-        self.stance = Stance::Asking { nonce, since: at.now, again_at: at.now };
+        self.stance = Stance::Asking { nonce, first, since: at.now, again_at: at.now };
         if mutant::active(Mutant::BeginWithoutEcho) {
-            return self.record_begun(at, permit);
+            return self.record_begun(at, permit, at.now);
         }
         self.advance(at);
     }
 
-    fn asking(&mut self, at: Surroundings<'_>, nonce: Nonce, since: Instant, again_at: Instant) {
+    fn asking(&mut self, at: Surroundings<'_>) {
+        let Stance::Asking { nonce, first, since, again_at } = self.stance else { return };
         self.follow_readiness();
         let Some(lease) = self.assignment.lease.clone() else {
             self.stance = Stance::Steady;
@@ -456,26 +478,27 @@ impl Unit {
         let Some(life) = at.life else { return };
         let in_time = at.now.since(since) <= ECHO_MAX;
         if in_time && lease.phase == (PermitPhase::Begun { incarnation: life, nonce }) {
-            return self.record_begun(at, lease.id);
+            return self.record_begun(at, lease.id, since);
         }
-        let has_moved = self.journal.begun == Some(lease.id);
-        if !has_moved && !lease.may_start {
+        let untouched = self.journal.begun != Some(lease.id);
+        let in_vain = at.now.since(first) >= ASKS_FOR;
+        if untouched && (in_vain || !lease.may_start) {
             return self.hand_back(at, lease.id);
         }
         if !in_time {
-            self.stance = Stance::Steady; // a new request, with a new number
-            return self.consider(at, &lease);
+            return self.ask(at, lease.id, first);
         }
+        self.keep_running(at.now);
         if at.now >= again_at {
-            self.stance = Stance::Asking { nonce, since, again_at: at.now.after(REPEAT) };
+            self.stance = Stance::Asking { nonce, first, since, again_at: at.now.after(REPEAT) };
             self.propose(Command::Begin { permit: lease.id, incarnation: life, nonce });
         }
     }
 
-    fn record_begun(&mut self, at: Surroundings<'_>, permit: PermitId) {
+    fn record_begun(&mut self, at: Surroundings<'_>, permit: PermitId, asked_at: Instant) {
         self.journal.begun = Some(permit);
         self.target = self.assignment.lease.as_ref().map(|lease| lease.release);
-        self.record(AfterRecording::Move);
+        self.record(AfterRecording::Move { asked_at });
         if mutant::active(Mutant::StepBeforePersist) {
             self.move_on(at);
         }
@@ -564,6 +587,11 @@ impl Unit {
 
     fn record(&mut self, after: AfterRecording) {
         self.stance = Stance::Recording(after);
+        self.persist();
+    }
+
+    fn persist(&mut self) {
+        self.writes += 1;
         self.outputs.push_back(UnitOutput::Persist(self.journal));
     }
 
@@ -638,7 +666,8 @@ impl Unit {
             self.repeat_at = at.now;
             self.move_on(at); // a person resumes
         } else if let Some(incarnation) = at.life.filter(|_| self.repeat_due(at.now)) {
-            self.propose(Command::Fail { permit: lease.id, incarnation, reason });
+            let (permit, release) = (lease.id, lease.release);
+            self.propose(Command::Fail { permit, incarnation, release, reason });
         }
     }
 

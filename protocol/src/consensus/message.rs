@@ -132,9 +132,11 @@ impl VoterMessage {
     pub(super) fn is_sound(&self) -> bool {
         match &self.body {
             Body::Append { previous, entries, .. } => {
-                let indexes = entries.iter().map(|entry| entry.index.0);
-                indexes.eq((previous.index.saturating_add(1)..).take(entries.len()))
-                    && entries.iter().all(|entry| entry.term <= self.term)
+                let follows = |(offset, entry): (u64, &LogEntry)| {
+                    Some(entry.index.0) == previous.index.checked_add(offset)
+                        && entry.term <= self.term
+                };
+                (1..).zip(entries).all(follows)
             }
             Body::Snapshot(meta) => meta.index > LogIndex(0) && meta.members.is_sound(),
             _ => true,

@@ -15,14 +15,25 @@ const QUESTIONS_MAX: usize = 32;
 
 /// Reports, aged from the moment at which the leader asked the question that they answer: a report
 /// that was long on its way is old when it comes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Evidence {
+    term: u64,
     last: Question,
     asked: VecDeque<(Question, Instant)>,
     reports: BTreeMap<NodeId, (Instant, Report)>,
 }
 
 impl Evidence {
+    /// Nothing known yet, in the leader's term `term`.
+    pub fn new(term: u64) -> Self {
+        Self { term, last: Question::default(), asked: VecDeque::new(), reports: BTreeMap::new() }
+    }
+
+    /// The term in which it is gathered.
+    pub fn term(&self) -> u64 {
+        self.term
+    }
+
     /// A new question, asked at `now`.
     pub fn ask(&mut self, now: Instant) -> Question {
         self.last = self.last.next();
@@ -33,9 +44,12 @@ impl Evidence {
         self.last
     }
 
-    /// Takes a member's report. One that answers no question of this leader's is nothing.
+    /// Takes a member's report. One that answers no question of this term is nothing: the same node
+    /// may have led before, and have asked under the same numbers.
     pub fn take(&mut self, node: NodeId, report: Report) {
-        let asked = self.asked.iter().find(|(question, _)| *question == report.question.1);
+        let (term, question) = report.question;
+        let mut of_term = self.asked.iter().filter(|_| term == self.term);
+        let asked = of_term.find(|(asked, _)| *asked == question);
         let Some((_, asked_at)) = asked else { return };
         self.reports.insert(node, (*asked_at, report));
     }

@@ -76,10 +76,10 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// The coordinator of a node that became leader at `now`.
-    pub fn new(now: Instant) -> Self {
+    /// The coordinator of a node that became leader of `term` at `now`.
+    pub fn new(now: Instant, term: u64) -> Self {
         Self {
-            evidence: Evidence::default(),
+            evidence: Evidence::new(term),
             watches: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             care: Care::new(now),

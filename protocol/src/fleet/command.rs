@@ -106,6 +106,8 @@ pub enum Command {
         permit: PermitId,
         /// The life of the holder that says so.
         incarnation: Incarnation,
+        /// Which release. Where the permit has been given another meanwhile, this is old news.
+        release: ReleaseId,
         /// What was seen, for people.
         reason: String,
     },

@@ -132,14 +132,16 @@ impl Fleet {
         id: PermitId,
         by: NodeId,
         incarnation: Incarnation,
+        release: ReleaseId,
         reason: &str,
     ) -> Result<Vec<Event>, Refusal> {
         self.check_life(by, incarnation)?;
-        let permit = self.permits.get_mut(&id).filter(|permit| permit.node == by);
+        let held = |permit: &&mut Permit| permit.node == by && permit.release == release;
+        let permit = self.permits.get_mut(&id).filter(held);
         let permit = permit.ok_or(Refusal::Permit(id))?;
         let reason = bounded(reason);
         permit.failure = Some(reason.clone());
-        let (group, rollout, release) = (permit.group.clone(), permit.rollout, permit.release);
+        let (group, rollout) = (permit.group.clone(), permit.rollout);
         let active = self.groups.get_mut(&group).and_then(|group| group.active_mut());
         let failed = active.filter(|it| it.id == rollout && it.release == release);
         if let Some(active) = failed {

@@ -134,8 +134,8 @@ impl Fleet {
             Command::Close { permit, incarnation, proof } => {
                 self.close(*permit, by, *incarnation, proof)
             }
-            Command::Fail { permit, incarnation, reason } => {
-                self.fail(*permit, by, *incarnation, reason)
+            Command::Fail { permit, incarnation, release, reason } => {
+                self.fail(*permit, by, *incarnation, *release, reason)
             }
             Command::Override { permit, fenced, .. } => self.close_by_override(*permit, *fenced),
         }

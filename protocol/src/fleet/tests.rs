@@ -265,7 +265,8 @@ fn turning_back_retargets_the_permits_that_are_out() {
     mesh.grant(&[1, 2], PermitKind::Restart, &[]).unwrap();
     mesh.begin(1).unwrap();
     let (permit, incarnation) = (mesh.permit(1), Incarnation(1));
-    mesh.ok(1, Command::Fail { permit, incarnation, reason: "no".into() });
+    let release = mesh.new;
+    mesh.ok(1, Command::Fail { permit, incarnation, release, reason: "no".into() });
     let back = Verdict::Rollback { reason: "no".into() };
     let decision = Decision { verdict: Some(back), ..mesh.decision() };
     mesh.ok(1, Command::Decide(decision));
@@ -280,7 +281,8 @@ fn who_resumes_lets_those_that_failed_try_again() {
     mesh.grant(&[1], PermitKind::Restart, &[]).unwrap();
     mesh.begin(1).unwrap();
     let (permit, incarnation) = (mesh.permit(1), Incarnation(1));
-    mesh.ok(1, Command::Fail { permit, incarnation, reason: "no".into() });
+    let release = mesh.new;
+    mesh.ok(1, Command::Fail { permit, incarnation, release, reason: "no".into() });
     let (group, person) = (mesh.group.clone(), String::new());
     let steer = |order| Command::Steer { group: group.clone(), order, person: person.clone() };
     mesh.ok(1, steer(Order::Pause));

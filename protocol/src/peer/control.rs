@@ -155,10 +155,14 @@ impl Peer {
 
     fn take_role(&mut self, now: Instant, role: Role) {
         self.role = role;
-        let leads = matches!(role, Role::Leader { .. });
-        if leads != self.coordinator.is_some() {
-            self.coordinator = leads.then(|| Coordinator::new(now));
-            self.replica.handle(now, replica::Input::Lead(leads));
+        let led = self.coordinator.as_ref().map(|coordinator| coordinator.evidence().term());
+        let leads = match role {
+            Role::Leader { term } => Some(term),
+            Role::Follower { .. } | Role::Candidate => None,
+        };
+        if leads != led {
+            self.coordinator = leads.map(|term| Coordinator::new(now, term));
+            self.replica.handle(now, replica::Input::Lead(leads.is_some()));
         }
         match role {
             Role::Leader { .. } => self.set_leader(now, Some(self.config.node)),

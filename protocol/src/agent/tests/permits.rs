@@ -1,0 +1,266 @@
+//! What a holder does, and does not do, under a permit.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use super::web;
+use crate::agent::brief::Brief;
+use crate::agent::journal::Journal;
+use crate::agent::library::{Contents, StoreEvent};
+use crate::agent::service::ServiceEvent;
+use crate::agent::unit::{Assignment, Balance, Lease, ServiceAction};
+use crate::agent::{Agent, Input, Output};
+use crate::artifact::header::{ChunkRef, Header, SignedHeader};
+use crate::codec;
+use crate::disk::{Key, Token};
+use crate::fleet::command::{Command, Proof};
+use crate::fleet::group::Standing;
+use crate::fleet::permit::PermitPhase;
+use crate::id::{ChunkHash, Incarnation, LogIndex, Nonce, PermitId, ReleaseId, Sequence};
+use crate::machine::Machine;
+use crate::rng::Rng;
+use crate::time::Instant;
+use crate::trust;
+use crate::trust::key::SecretKey;
+
+const LIFE: Incarnation = Incarnation(2);
+const PERMIT: PermitId = PermitId { granted_at: LogIndex(9), ordinal: 0 };
+
+fn signed(sequence: u64) -> SignedHeader {
+    let header = Header {
+        service: "web".parse().unwrap(),
+        version: format!("v{sequence}").parse().unwrap(),
+        sequence: Sequence(sequence),
+        expires: None,
+        manifest: vec![ChunkRef { hash: ChunkHash([7; 32]), len: 10 }],
+        size_bytes: 0,
+        files: 0,
+    };
+    trust::release::sign(&header, &SecretKey::from_seed([3; 32]))
+}
+
+/// A node with version 1 installed and version 2 staged.
+struct Holder {
+    agent: Agent,
+    now: Instant,
+    assignment: Assignment,
+    life: Incarnation,
+    /// Journals given out, as they came.
+    journals: Vec<(Token, Journal)>,
+    actions: Vec<ServiceAction>,
+    proposals: Vec<Command>,
+}
+
+impl Holder {
+    fn new(begun: Option<PermitId>) -> Self {
+        let [old, new] = [signed(1), signed(2)];
+        let journal = Journal { installed: Some(old.id()), begun };
+        let mut holder = Self {
+            agent: Agent::new(LIFE, [(web(), journal)].into(), Rng::new(1)),
+            now: Instant::ZERO,
+            assignment: Assignment {
+                standing: Standing::Counted,
+                installable: Some(old.id()),
+                min_healthy: Duration::from_secs(1),
+                lease: None,
+            },
+            life: LIFE,
+            journals: Vec::new(),
+            actions: Vec::new(),
+            proposals: Vec::new(),
+        };
+        for header in [old, new] {
+            let contents = Contents { chunks: Arc::new([]), service: None };
+            let present = StoreEvent::Present { header, contents, origin: false };
+            holder.take(Input::Store(present));
+        }
+        holder
+    }
+
+    fn old() -> ReleaseId {
+        signed(1).id()
+    }
+
+    fn new_release() -> ReleaseId {
+        signed(2).id()
+    }
+
+    fn take(&mut self, input: Input) {
+        self.agent.handle(self.now, input);
+        while let Some(output) = self.agent.poll_output() {
+            match output {
+                Output::Persist(batch) => {
+                    for (key, value) in &batch.writes {
+                        assert_eq!(*key, Key::Journal(web()));
+                        let journal = codec::decode(value.as_ref().unwrap()).unwrap();
+                        self.journals.push((batch.token, journal));
+                    }
+                }
+                Output::Service(_, action) => self.actions.push(action),
+                Output::Propose(command) => self.proposals.push(command),
+                _ => {}
+            }
+        }
+    }
+
+    fn told(&mut self) {
+        let brief = Brief {
+            life: Some(self.life),
+            assignments: [(web(), self.assignment.clone())].into(),
+            ..Brief::default()
+        };
+        self.take(Input::Brief(Box::new(brief)));
+    }
+
+    fn granted(&mut self) {
+        self.assignment.lease = Some(Lease {
+            id: PERMIT,
+            release: Self::new_release(),
+            phase: PermitPhase::Granted,
+            failed: false,
+            may_start: true,
+        });
+        self.told();
+    }
+
+    fn runs(&mut self, release: Option<ReleaseId>) {
+        self.take(Input::Service(web(), ServiceEvent::Found { running: release }));
+        if release.is_some() {
+            self.take(Input::Service(web(), ServiceEvent::Probed(Ok(()))));
+        }
+    }
+
+    fn passes(&mut self, seconds: u64) {
+        for _ in 0..seconds * 4 {
+            self.now = self.now.after(Duration::from_millis(250));
+            self.take(Input::Timeout);
+        }
+    }
+
+    fn asked(&self) -> Option<Nonce> {
+        self.proposals.iter().rev().find_map(|command| match command {
+            Command::Begin { nonce, .. } => Some(*nonce),
+            _ => None,
+        })
+    }
+
+    fn echoed(&mut self) {
+        let nonce = self.asked().unwrap();
+        if let Some(lease) = &mut self.assignment.lease {
+            lease.phase = PermitPhase::Begun { incarnation: self.life, nonce };
+        }
+        self.told();
+    }
+
+    fn confirmed(&mut self, at: usize) {
+        let token = self.journals[at].0;
+        self.take(Input::Persisted(token));
+    }
+
+    fn drains(&self) -> bool {
+        self.actions.contains(&ServiceAction::Balance(Balance::Drain))
+    }
+
+    fn handed_back(&self) -> bool {
+        let never =
+            |command: &Command| matches!(command, Command::Close { proof: Proof::NeverBegan, .. });
+        self.proposals.iter().any(never)
+    }
+}
+
+#[test]
+fn a_holder_moves_once_the_echo_is_there_and_its_journal_on_disk() {
+    let mut holder = Holder::new(None);
+    holder.told();
+    holder.runs(Some(Holder::old()));
+    holder.granted();
+    assert!(!holder.drains());
+    holder.echoed();
+    assert_eq!(holder.journals.len(), 1);
+    assert!(!holder.drains(), "the journal is not on disk yet");
+    holder.confirmed(0);
+    assert!(holder.drains());
+}
+
+#[test]
+fn an_older_journal_that_reaches_the_disk_moves_nothing() {
+    let mut holder = Holder::new(Some(PermitId { granted_at: LogIndex(3), ordinal: 0 }));
+    holder.told();
+    holder.runs(Some(Holder::old()));
+    assert_eq!(holder.journals.len(), 1, "an override is taken note of");
+    holder.granted();
+    holder.echoed();
+    assert_eq!(holder.journals.len(), 2);
+    holder.confirmed(0);
+    assert!(!holder.drains());
+    holder.confirmed(1);
+    assert!(holder.drains());
+}
+
+#[test]
+fn a_disk_that_takes_longer_than_an_echo_may_makes_the_holder_ask_again() {
+    let mut holder = Holder::new(None);
+    holder.told();
+    holder.runs(Some(Holder::old()));
+    holder.granted();
+    let first = holder.asked();
+    holder.echoed();
+    holder.passes(6);
+    holder.confirmed(0);
+    assert!(!holder.drains(), "on evidence that is old by now");
+    assert_ne!(holder.asked(), first);
+    holder.echoed();
+    holder.confirmed(1);
+    assert!(holder.drains());
+}
+
+/// The state that a daemon kept may be seconds older than its last permit.
+#[test]
+fn nothing_is_forgotten_on_the_word_of_a_log_that_does_not_know_this_life() {
+    let mut holder = Holder::new(Some(PERMIT));
+    holder.life = Incarnation(1);
+    holder.told();
+    holder.runs(Some(Holder::new_release()));
+    assert!(holder.journals.is_empty(), "that a permit has begun is forgotten");
+    holder.life = LIFE;
+    holder.granted();
+    holder.passes(2);
+    assert!(!holder.handed_back(), "it did begin");
+}
+
+#[test]
+fn nothing_is_installed_on_the_word_of_a_log_that_does_not_know_this_life() {
+    let mut holder = Holder::new(None);
+    holder.assignment.standing = Standing::New;
+    holder.assignment.installable = Some(Holder::new_release());
+    holder.life = Incarnation(1);
+    holder.told();
+    holder.runs(Some(Holder::old()));
+    assert!(!holder.actions.contains(&ServiceAction::Stop), "it may count by now");
+    holder.life = LIFE;
+    holder.told();
+    assert!(holder.actions.contains(&ServiceAction::Stop));
+}
+
+#[test]
+fn a_service_that_crashes_while_its_node_asks_is_started_again() {
+    let mut holder = Holder::new(None);
+    holder.told();
+    holder.runs(Some(Holder::old()));
+    holder.granted();
+    holder.take(Input::Service(web(), ServiceEvent::Exited { reason: "x".into() }));
+    holder.passes(2);
+    assert!(holder.actions.contains(&ServiceAction::Start { release: Holder::old() }));
+}
+
+#[test]
+fn who_asks_in_vain_hands_its_permit_back() {
+    let mut holder = Holder::new(None);
+    holder.told();
+    holder.runs(Some(Holder::old()));
+    holder.granted();
+    holder.passes(9);
+    assert!(!holder.handed_back());
+    holder.passes(2);
+    assert!(holder.handed_back());
+}
