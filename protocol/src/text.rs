@@ -17,9 +17,25 @@ pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     (best.0 <= near).then_some(best.1)
 }
 
+/// `text`, cut at a character's boundary where it has more than `bytes_max` bytes.
+pub fn cut(text: &str, bytes_max: usize) -> String {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_two_characters() {
+        assert_eq!(cut("short", 10), "short");
+        assert_eq!(cut("größer", 3), "gr");
+        assert_eq!(cut("", 0), "");
+    }
 
     #[test]
     fn slips_find_their_word_and_others_none() {

@@ -21,15 +21,18 @@ pub(super) fn limit(fleet: &Fleet) -> u32 {
     limit.unwrap_or_default()
 }
 
-/// D has not grown beyond k since it was `before`.
-pub(super) fn grown(fleet: &Fleet, before: usize, host: Host) -> Result<(), String> {
-    let (open, limit) = (open(fleet), limit(fleet));
-    if open <= limit as usize || open <= before {
+/// D has not grown beyond k. Of several entries that a host took at once it is not seen whether the
+/// cap fell after the permits of before came.
+pub(super) fn grown(before: &Fleet, after: &Fleet) -> Result<(), String> {
+    let one = after.applied() == before.applied().next();
+    let limit = if one { limit(after) } else { limit(after).max(limit(before)) };
+    let now = open(after);
+    if now <= limit as usize || now <= open(before) {
         return Ok(());
     }
     Err(format!(
-        "safety 1 (cap): {open} permits are open and {limit} may be, at entry {} (host {host})",
-        fleet.applied()
+        "safety 1 (cap): {now} permits are open and {limit} may be, at entry {}",
+        after.applied()
     ))
 }
 

@@ -39,8 +39,8 @@ type Begun = (NodeId, Incarnation, Nonce);
 #[derive(Default)]
 pub(crate) struct Judge {
     broken: Option<String>,
-    /// How far each host was when it was last looked at, and how many permits it had open then.
-    seen: BTreeMap<Host, (u64, LogIndex, usize)>,
+    /// How far each host was when it was last looked at, and in which life.
+    seen: BTreeMap<Host, (u64, LogIndex)>,
     states: BTreeMap<LogIndex, [u8; 32]>,
     /// The most advanced state that any host has applied.
     newest: Fleet,
@@ -158,19 +158,15 @@ impl Judge {
         let seated = self.seats.leads(host, peer);
         self.check(seated);
         let fleet = peer.fleet();
-        let before = self.seen.get(&host).copied().filter(|(life, ..)| *life == rig.life);
-        if before.is_some_and(|(_, applied, _)| applied == fleet.applied()) {
+        let seen = (rig.life, fleet.applied());
+        if self.seen.insert(host, seen) == Some(seen) {
             return;
         }
-        let open = fleet.permits().len();
-        self.seen.insert(host, (rig.life, fleet.applied(), open));
         let hash = agreement::hash(fleet);
         trace.bytes(now, 7, &hash);
         let agreed = agreement::check(&mut self.states, host, fleet.applied(), hash);
         self.check(agreed);
         self.collect_begun(fleet);
-        let result = cap::grown(fleet, before.map_or(usize::MAX, |(.., open)| open), host);
-        self.check(result);
         if fleet.applied() > self.newest.applied() {
             self.advance(now, hosts, fleet);
         }
@@ -187,7 +183,7 @@ impl Judge {
         self.granted += fresh.count() as u64;
         self.moments.extend(news(&before, &self.newest));
         self.remember(now);
-        let mut results = vec![cap::grown(&self.newest, cap::open(&before), usize::MAX)];
+        let mut results = vec![cap::grown(&before, &self.newest)];
         for permit in gone {
             if self.overridden.contains(&permit.id) {
                 self.fenced.insert(permit.node);

@@ -264,7 +264,7 @@ fn standing(standing: Standing) -> &'static str {
 fn in_words(phase: &Phase) -> (&'static str, Option<String>) {
     match phase {
         Phase::Forward => ("forward", None),
-        Phase::Blocked { reason } => ("blocked", Some(reason.clone())),
+        Phase::Blocked { reason, .. } => ("blocked", Some(reason.clone())),
         Phase::Paused { reason, .. } => ("paused", Some(reason.clone())),
         Phase::RollingBack { reason } => ("rolling-back", Some(reason.clone())),
         Phase::Done => ("done", None),
@@ -479,8 +479,7 @@ pub fn plan(
         list.sort();
     }
     if let Some(coordinator) = peer.coordinator() {
-        let groups = std::iter::once((group_name, group));
-        let unavailable = coordinator.evidence().unavailable(now, fleet, groups);
+        let unavailable = coordinator.evidence().unavailable(now, fleet, group_name, group);
         plan.unavailable = Some(unavailable.into_iter().map(|node| name(fleet, node)).collect());
     }
     plan.blocked = match (limit, group.active()) {

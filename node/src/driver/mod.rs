@@ -538,6 +538,11 @@ fn write_note(note: &Note) {
         Note::Rollout { group, rollout, phase } => {
             tracing::info!(%group, %rollout, phase, "rollout");
         }
+        Note::Outlived { by } => tracing::error!(
+            life = by.0,
+            "the mesh knows a later life of this node: its disk was restored or cloned. It moves \
+             nothing; start with an empty data directory and a new token"
+        ),
         Note::ControlFailed { reason } => {
             tracing::error!(reason, "this node votes no more; chunks and services go on");
         }

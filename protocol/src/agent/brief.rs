@@ -7,7 +7,7 @@ use crate::artifact::header::SignedHeader;
 use crate::fleet::Fleet;
 use crate::fleet::group::{Group, GroupMember};
 use crate::fleet::permit::Permit;
-use crate::fleet::rollout::Phase;
+use crate::fleet::rollout::Rollout;
 use crate::id::{GroupName, Incarnation, NodeId, ReleaseId, ServiceName};
 
 /// The part of the fleet's state that concerns one node.
@@ -49,6 +49,7 @@ impl Brief {
             standing: member.standing,
             installable: group.installable(),
             min_healthy: group.policy.min_healthy,
+            attempt: group.active().map(|active| (active.id, active.resumed)),
             lease: permit.map(|permit| lease(group, permit)),
         };
         let active = group.active();
@@ -67,9 +68,8 @@ impl Brief {
 }
 
 fn lease(group: &Group, permit: &Permit) -> Lease {
-    let may_start = group.active().is_some_and(|active| {
-        active.id == permit.rollout && !matches!(active.phase, Phase::Paused { .. })
-    });
+    let active = group.active().filter(|active| active.id == permit.rollout);
+    let may_start = active.is_some_and(Rollout::may_start);
     Lease {
         id: permit.id,
         release: permit.release,

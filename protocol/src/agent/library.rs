@@ -14,6 +14,7 @@ use crate::artifact::header::{ChunkRef, Header, SignedHeader};
 use crate::artifact::service::ServiceSpec;
 use crate::id::ReleaseId;
 use crate::swarm::{Bitmap, ObjectId, Part};
+use crate::text;
 use crate::time::{Instant, earliest};
 
 /// Pause before a release whose staging failed is tried again.
@@ -21,6 +22,9 @@ const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// Releases that one node may have under way or on disk. More are refused until some are dropped.
 const RELEASES_MAX: usize = 64;
+
+/// Bytes of what is told of a release that does not come.
+const TROUBLE_BYTES_MAX: usize = 256;
 
 /// What the store is to do. Each is answered by a [`StoreEvent`], unless it says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -318,12 +322,12 @@ impl Library {
         self.volumes.iter().filter(fetching).map(|(id, _)| *id)
     }
 
-    /// Why a release does not come, if its last try failed.
-    pub fn trouble(&self, release: ReleaseId) -> Option<&str> {
-        match &self.volumes.get(&release)?.step {
-            Step::Failed { reason, .. } => Some(reason),
+    /// Why releases do not come, whose last try failed.
+    pub fn troubles(&self) -> impl Iterator<Item = (ReleaseId, String)> {
+        self.volumes.iter().filter_map(|(id, volume)| match &volume.step {
+            Step::Failed { reason, .. } => Some((*id, text::cut(reason, TROUBLE_BYTES_MAX))),
             _ => None,
-        }
+        })
     }
 
     /// The headers of all releases here or on their way.

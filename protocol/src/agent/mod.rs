@@ -149,6 +149,7 @@ impl Agent {
             incarnation: self.incarnation,
             staged: self.library.staged().collect(),
             fetching: self.library.fetching().map(thousandths).collect(),
+            troubles: self.library.troubles().collect(),
             services: services.collect(),
         }
     }

@@ -17,6 +17,8 @@ pub struct Report {
     pub staged: BTreeSet<ReleaseId>,
     /// Releases on their way, with the share that is there, in thousandths.
     pub fetching: BTreeMap<ReleaseId, u16>,
+    /// Why releases do not come, where the last try failed.
+    pub troubles: BTreeMap<ReleaseId, String>,
     /// One entry for each group that the node is in.
     pub services: BTreeMap<GroupName, ServiceReport>,
 }

@@ -30,6 +30,7 @@ fn brief(groups: &[GroupName]) -> Input {
         standing: Standing::Counted,
         installable: None,
         min_healthy: Duration::ZERO,
+        attempt: None,
         lease: None,
     };
     let assignments = groups.iter().map(|name| (name.clone(), assignment.clone())).collect();

@@ -19,7 +19,7 @@ use crate::artifact::service::ServiceSpec;
 use crate::fleet::command::{Command, Proof};
 use crate::fleet::group::Standing;
 use crate::fleet::permit::PermitPhase;
-use crate::id::{GroupName, Incarnation, Nonce, PermitId, ReleaseId};
+use crate::id::{GroupName, Incarnation, Nonce, PermitId, ReleaseId, RolloutId};
 use crate::mutant::{self, Mutant};
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -43,6 +43,8 @@ pub struct Assignment {
     pub installable: Option<ReleaseId>,
     /// How long a service must be ready to count as available.
     pub min_healthy: Duration,
+    /// The rollout under way, and how often a person has resumed it.
+    pub attempt: Option<(RolloutId, u32)>,
     /// The node's open permit for this group.
     pub lease: Option<Lease>,
 }
@@ -209,6 +211,10 @@ impl Unit {
 
     /// The log says something else.
     pub fn assign(&mut self, at: Surroundings<'_>, assignment: Assignment) {
+        // What no permit mends is tried again when a person says so, or with another rollout.
+        if assignment.attempt > self.assignment.attempt && assignment.standing == Standing::New {
+            self.restart.forgive();
+        }
         self.assignment = assignment;
         self.advance(at);
     }

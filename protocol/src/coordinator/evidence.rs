@@ -1,17 +1,21 @@
 //! What the leader knows of the services, and how old that is.
 
+use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::agent::report::{Condition, Report, ServiceReport};
 use crate::fleet::Fleet;
 use crate::fleet::group::Group;
-use crate::id::{GroupName, NodeId, Question, ReleaseId};
+use crate::id::{GroupName, Incarnation, NodeId, Question, ReleaseId};
 use crate::limits::EVIDENCE_AGE_MAX;
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
 /// Questions whose time is remembered: more than can be asked while evidence is fresh.
 const QUESTIONS_MAX: usize = 32;
+
+/// How long a node is taken to be there twice after its older life was last heard.
+const DOUBLE_FOR: Duration = Duration::from_secs(60);
 
 /// Reports, aged from the moment at which the leader asked the question that they answer: a report
 /// that was long on its way is old when it comes.
@@ -21,12 +25,23 @@ pub struct Evidence {
     last: Question,
     asked: VecDeque<(Question, Instant)>,
     reports: BTreeMap<NodeId, (Instant, Report)>,
+    /// Each member's life by the log, and since when it is known here.
+    lives: BTreeMap<NodeId, (Incarnation, Instant)>,
+    /// Members of which an older life was heard beside the present one, and when last.
+    doubles: BTreeMap<NodeId, Instant>,
 }
 
 impl Evidence {
     /// Nothing known yet, in the leader's term `term`.
     pub fn new(term: u64) -> Self {
-        Self { term, last: Question::default(), asked: VecDeque::new(), reports: BTreeMap::new() }
+        Self {
+            term,
+            last: Question::default(),
+            asked: VecDeque::new(),
+            reports: BTreeMap::new(),
+            lives: BTreeMap::new(),
+            doubles: BTreeMap::new(),
+        }
     }
 
     /// The term in which it is gathered.
@@ -46,17 +61,37 @@ impl Evidence {
 
     /// Takes a member's report. One that answers no question of this term is nothing: the same node
     /// may have led before, and have asked under the same numbers.
-    pub fn take(&mut self, node: NodeId, report: Report) {
+    pub fn take(&mut self, now: Instant, node: NodeId, report: Report) {
         let (term, question) = report.question;
         let mut of_term = self.asked.iter().filter(|_| term == self.term);
-        let asked = of_term.find(|(asked, _)| *asked == question);
-        let Some((_, asked_at)) = asked else { return };
-        self.reports.insert(node, (*asked_at, report));
+        let Some((_, asked_at)) = of_term.find(|(asked, _)| *asked == question) else { return };
+        let older = |(life, since): &(Incarnation, Instant)| {
+            report.incarnation < *life && *asked_at > *since
+        };
+        if self.lives.get(&node).is_some_and(older) {
+            self.doubles.insert(node, now);
+        } else {
+            self.reports.insert(node, (*asked_at, report));
+        }
     }
 
-    /// Forgets those who are no members any more.
-    pub fn retain(&mut self, fleet: &Fleet) {
+    /// Follows the roster: who is a member, and in which life.
+    pub fn follow(&mut self, now: Instant, fleet: &Fleet) {
         self.reports.retain(|node, _| fleet.members().contains_key(node));
+        self.lives.retain(|node, _| fleet.members().contains_key(node));
+        self.doubles.retain(|node, _| fleet.members().contains_key(node));
+        for (node, member) in fleet.members() {
+            let known = self.lives.get(node).is_some_and(|(life, _)| *life == member.incarnation);
+            if !known {
+                self.lives.insert(*node, (member.incarnation, now));
+            }
+        }
+    }
+
+    /// Whether two lives of `node` answer at the same time: its disk was cloned or restored, and
+    /// neither is to move anything.
+    pub fn is_double(&self, now: Instant, node: NodeId) -> bool {
+        self.doubles.get(&node).is_some_and(|heard| now.since(*heard) <= DOUBLE_FOR)
     }
 
     /// The last report of `node`, however old.
@@ -97,27 +132,24 @@ impl Evidence {
         })
     }
 
-    /// U: members of `groups` that are not proven available.
-    pub fn unavailable<'a>(
+    /// U: members of `group` that are not proven available.
+    pub fn unavailable(
         &self,
         now: Instant,
         fleet: &Fleet,
-        groups: impl Iterator<Item = (&'a GroupName, &'a Group)>,
+        name: &GroupName,
+        group: &Group,
     ) -> BTreeSet<NodeId> {
-        let mut unavailable = BTreeSet::new();
         if mutant::active(Mutant::CapOverLiveOnly) {
-            return unavailable;
+            return BTreeSet::new();
         }
-        for (name, group) in groups {
-            let proven = |node: &NodeId| {
-                let service = self.service(now, fleet, name, *node);
-                let ignored = mutant::active(Mutant::SilenceIsConsent)
-                    && self.fresh(now, fleet, *node).is_none();
-                ignored || service.is_some_and(|service| service.condition.is_available())
-            };
-            unavailable.extend(group.counted().filter(|node| !proven(node)));
-        }
-        unavailable
+        let proven = |node: &NodeId| {
+            let service = self.service(now, fleet, name, *node);
+            let ignored =
+                mutant::active(Mutant::SilenceIsConsent) && self.fresh(now, fleet, *node).is_none();
+            ignored || service.is_some_and(|service| service.condition.is_available())
+        };
+        group.counted().filter(|node| !proven(node)).collect()
     }
 
     /// Why `node` is not available in `group`, for people.
@@ -128,6 +160,9 @@ impl Evidence {
         group: &GroupName,
         node: NodeId,
     ) -> String {
+        if self.is_double(now, node) {
+            return "there twice, from a cloned or restored disk: stop one of them".to_owned();
+        }
         if self.fresh(now, fleet, node).is_none() {
             return "silent".to_owned();
         }

@@ -95,11 +95,11 @@ impl Coordinator {
         match input {
             Input::Timeout => {}
             Input::Changed => {
-                self.evidence.retain(fleet);
+                self.evidence.follow(now, fleet);
                 self.watches.retain(|name, _| fleet.groups().contains_key(name));
                 self.in_flight.retain(|name, _| fleet.groups().contains_key(name));
             }
-            Input::Report(node, report) => self.evidence.take(node, report),
+            Input::Report(node, report) => self.evidence.take(now, node, report),
             Input::Decided(group) => {
                 self.in_flight.remove(&group);
             }
@@ -132,7 +132,8 @@ impl Coordinator {
                 !it.condition.is_available() || it.release == Some(permit.release)
             };
             let goes_on = permit.has_begun() && service.is_some_and(harmless);
-            goes_on || judge::evidence_allows(now, fleet, &self.evidence, permit)
+            let once = !self.evidence.is_double(now, node);
+            once && (goes_on || judge::evidence_allows(now, fleet, &self.evidence, permit))
         })
     }
 

@@ -83,7 +83,8 @@ impl Care {
         }
         let gone: Vec<_> =
             voters.voters.keys().copied().filter(|voter| self.is_gone(now, *voter)).collect();
-        let wanted = wanted(self.alive(now, fleet, evidence).count());
+        // A voter that is gone is replaced, also where what is left would want fewer.
+        let wanted = wanted(self.alive(now, fleet, evidence).count()).max(voters.voters.len());
         let staying = voters.voters.len() - gone.len();
         let missing = wanted.saturating_sub(staying);
         if missing == 0 || (!gone.is_empty() && now < self.not_before) {
@@ -107,9 +108,12 @@ impl Care {
         missing: usize,
     ) -> Option<VoterStep> {
         let caught_up = fleet.voters().learners.keys().filter(|it| self.has_caught_up(fleet, **it));
-        let promote: Vec<_> = caught_up.copied().take(missing).collect();
+        let mut promote: Vec<_> = caught_up.copied().take(missing).collect();
         let staying = fleet.voters().voters.len() - gone.len();
-        if promote.is_empty() || (staying + promote.len()).is_multiple_of(2) {
+        if (staying + promote.len()).is_multiple_of(2) {
+            promote.pop(); // it waits for one more
+        }
+        if promote.is_empty() {
             return None;
         }
         if !gone.is_empty() {

@@ -85,7 +85,9 @@ fn describe(command: &Command) -> Option<(Option<String>, String)> {
             Some(verdict) => (None, format!("rollout {}: {verdict:?}", decision.rollout)),
             None => return None,
         },
-        Command::Steer { group, order, person } => (Some(person), format!("{order:?} on {group}")),
+        Command::Steer { group, order, person, .. } => {
+            (Some(person), format!("{order:?} on {group}"))
+        }
         Command::Override { permit, fenced, reason, person } => {
             (Some(person), format!("override of permit {permit} (fenced: {fenced}): {reason}"))
         }

@@ -4,12 +4,12 @@
 //! permit is for, and the removed ones that were not fenced. U(S) comes with the coordinator's
 //! evidence.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::fleet::Fleet;
 use crate::fleet::event::Refusal;
 use crate::fleet::group::Group;
-use crate::fleet::permit::PermitKind;
+use crate::fleet::permit::{Permit, PermitKind};
 use crate::fleet::policy::CapError;
 use crate::id::{GroupName, NodeId};
 use crate::mutant::{self, Mutant};
@@ -39,8 +39,9 @@ impl Fleet {
 
     /// D(S): who has an open permit and is, or was when removed, in `group`.
     pub fn disrupted(&self, name: &GroupName, group: &Group) -> BTreeSet<NodeId> {
-        let here = |node: NodeId, of: &GroupName| group.counts(node) || of == name;
-        let permits = self.permits.values().filter(|permit| here(permit.node, &permit.group));
+        let here =
+            |it: &&Permit| group.counts(it.node) || it.group == *name || it.also_in.contains(name);
+        let permits = self.permits.values().filter(here);
         permits.map(|permit| permit.node).collect()
     }
 
@@ -50,7 +51,7 @@ impl Fleet {
         &self,
         node: NodeId,
         kind: PermitKind,
-        unavailable: &BTreeSet<NodeId>,
+        unavailable: &BTreeMap<GroupName, BTreeSet<NodeId>>,
     ) -> Result<(), Refusal> {
         if mutant::active(Mutant::CapIgnored) {
             return Ok(());
@@ -58,28 +59,16 @@ impl Fleet {
         let holding = self.groups.iter().filter(|(_, group)| group.counts(node));
         for (name, group) in holding {
             let limit = self.limit(group)?;
-            let out = self.out_with(node, kind, unavailable, name, group);
-            if out > limit as usize {
+            let mut out = self.disrupted(name, group);
+            out.insert(node);
+            if kind == PermitKind::Restart {
+                let unavailable = unavailable.get(name).ok_or(Refusal::NoEvidence)?;
+                out.extend(unavailable.iter().filter(|node| group.counts(**node)));
+            }
+            if out.len() > limit as usize {
                 return Err(Refusal::CapUsedUp { group: name.clone(), limit });
             }
         }
         Ok(())
-    }
-
-    /// |U ∪ D ∪ {n}|, or |D ∪ {n}| for a repair, which takes nothing away.
-    fn out_with(
-        &self,
-        node: NodeId,
-        kind: PermitKind,
-        unavailable: &BTreeSet<NodeId>,
-        name: &GroupName,
-        group: &Group,
-    ) -> usize {
-        let mut out = self.disrupted(name, group);
-        out.insert(node);
-        if kind == PermitKind::Restart {
-            out.extend(unavailable.iter().filter(|node| group.counts(**node)));
-        }
-        out.len()
     }
 }

@@ -124,6 +124,10 @@ pub enum Command {
     Steer {
         /// Which group's.
         group: GroupName,
+        /// Which rollout: an order that comes late steers no other one.
+        rollout: RolloutId,
+        /// In which stage, by its index in the policy: asked for twice, no other one is promoted.
+        stage: usize,
         /// What is to happen.
         order: Order,
         /// Who said so.
@@ -159,6 +163,23 @@ pub enum Command {
         /// Who said so.
         person: String,
     },
+}
+
+impl Command {
+    /// What people wrote or are to read.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        let (first, second) = match self {
+            Self::SetGroup { person, .. }
+            | Self::Steer { person, .. }
+            | Self::Remove { person, .. }
+            | Self::Quarantine { person, .. } => (Some(person), None),
+            Self::CreateRollout(new) => (Some(&new.person), None),
+            Self::Override { reason, person, .. } => (Some(reason), Some(person)),
+            Self::Decide(decision) => (decision.verdict.as_ref().and_then(Verdict::reason), None),
+            _ => (None, None),
+        };
+        first.into_iter().chain(second).map(String::as_str)
+    }
 }
 
 /// A node that wants to be a member, or is the first.
@@ -239,8 +260,8 @@ pub struct Decision {
     pub expected: Generation,
     /// What becomes of the rollout, if anything.
     pub verdict: Option<Verdict>,
-    /// U: the members, of any group that a grant touches, which are not proven available.
-    pub unavailable: BTreeSet<NodeId>,
+    /// U of every group that counts a member which gets a permit to restart.
+    pub unavailable: BTreeMap<GroupName, BTreeSet<NodeId>>,
     /// Members found to run the rollout's release already.
     pub found_on_target: BTreeSet<NodeId>,
     /// Who gets a permit.
@@ -273,6 +294,18 @@ pub enum Verdict {
     },
     /// All that can be back is back.
     RolledBack,
+}
+
+impl Verdict {
+    /// Its words, where it has some.
+    pub fn reason(&self) -> Option<&String> {
+        match self {
+            Self::Block { reason } | Self::Pause { reason } | Self::Rollback { reason } => {
+                Some(reason)
+            }
+            Self::Advance | Self::Done | Self::Unblock | Self::RolledBack => None,
+        }
+    }
 }
 
 /// What a person can order.

@@ -71,6 +71,9 @@ pub enum Refusal {
         /// k.
         limit: u32,
     },
+    /// A permit to restart without a word on who else is available.
+    #[error("no evidence of who is available")]
+    NoEvidence,
     /// Another rollout is under way.
     #[error("rollout {0} of this group is under way; wait for it, or `baton rollout abort`")]
     Conflict(RolloutId),

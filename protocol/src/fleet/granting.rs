@@ -1,13 +1,15 @@
 //! How permits come, move on and close.
 
+use std::collections::BTreeSet;
+
 use crate::fleet::Fleet;
 use crate::fleet::command::{Decision, Proof};
 use crate::fleet::event::{Event, Refusal};
 use crate::fleet::permit::{Permit, PermitKind, PermitPhase};
-use crate::fleet::rollout::Phase;
 use crate::id::{GroupName, Incarnation, LogIndex, NodeId, Nonce, PermitId, ReleaseId, RolloutId};
 use crate::limits::REASON_BYTES_MAX;
 use crate::mutant::{self, Mutant};
+use crate::text;
 
 /// Entries after which a permit is forgotten by [`Mutant::PermitExpires`].
 const MUTANT_EXPIRY_ENTRIES: u64 = 12;
@@ -31,6 +33,7 @@ impl Fleet {
                 id,
                 node: *node,
                 group: group.clone(),
+                also_in: BTreeSet::new(),
                 rollout: decision.rollout,
                 release: target,
                 kind: *kind,
@@ -86,9 +89,7 @@ impl Fleet {
     /// Whether a permit of this rollout that has moved nothing yet may still do so.
     fn may_start(&self, group: &GroupName, rollout: RolloutId) -> bool {
         let active = self.groups.get(group).and_then(|group| group.active());
-        active.is_some_and(|active| {
-            active.id == rollout && !matches!(active.phase, Phase::Paused { .. })
-        })
+        active.is_some_and(|active| active.id == rollout && active.may_start())
     }
 
     pub(super) fn close(
@@ -139,7 +140,7 @@ impl Fleet {
         let held = |permit: &&mut Permit| permit.node == by && permit.release == release;
         let permit = self.permits.get_mut(&id).filter(held);
         let permit = permit.ok_or(Refusal::Permit(id))?;
-        let reason = bounded(reason);
+        let reason = text::cut(reason, REASON_BYTES_MAX);
         permit.failure = Some(reason.clone());
         let (group, rollout) = (permit.group.clone(), permit.rollout);
         let active = self.groups.get_mut(&group).and_then(|group| group.active_mut());
@@ -171,13 +172,4 @@ impl Fleet {
             self.permits.retain(|id, _| young(id));
         }
     }
-}
-
-/// `text`, cut at a character's boundary where it is longer than a reason may be.
-fn bounded(text: &str) -> String {
-    let mut end = text.len().min(REASON_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default().to_owned()
 }

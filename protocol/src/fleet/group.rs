@@ -144,6 +144,9 @@ impl Fleet {
         node: NodeId,
         on: bool,
     ) -> Result<Vec<Event>, Refusal> {
+        if !on {
+            self.check_uncounted(name, node)?;
+        }
         let group = self.group_mut(name)?;
         let member = group.members.get_mut(&node);
         let member = member.ok_or_else(|| Refusal::Unknown(format!("node {node:?} in {name}")))?;
@@ -164,6 +167,7 @@ impl Fleet {
         incarnation: Incarnation,
     ) -> Result<Vec<Event>, Refusal> {
         self.check_life(node, incarnation)?;
+        self.check_uncounted(name, node)?;
         let group = self.group_mut(name)?;
         let installable = group.installable();
         let member = group.members.get_mut(&node);
@@ -179,6 +183,17 @@ impl Fleet {
         *member = GroupMember { standing: Standing::Counted, running: Some(release) };
         group.generation = group.generation.next();
         Ok(vec![Event::GroupChanged(name.clone())])
+    }
+
+    /// Safety 1: D(S) does not grow by way of a holder for another group that comes to count in S.
+    fn check_uncounted(&self, name: &GroupName, node: NodeId) -> Result<(), Refusal> {
+        match self.permit_of(node) {
+            Some(permit) if permit.group != *name => Err(Refusal::Order(format!(
+                "the node has permit {} for {}; it counts in {name} once that is closed",
+                permit.id, permit.group
+            ))),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn group_mut(&mut self, name: &GroupName) -> Result<&mut Group, Refusal> {

@@ -23,7 +23,7 @@ pub mod rollout;
 pub mod roster;
 pub mod steering;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec;
 use crate::consensus::{Entry, Membership};
 use crate::id::{GroupName, KeyId, LogIndex, MeshId, MeshName, NodeId, PermitId, ReleaseId};
-use crate::limits::COMMAND_BYTES_MAX;
+use crate::limits::{COMMAND_BYTES_MAX, REASON_BYTES_MAX};
 use crate::trust::release::PublisherScope;
 
 use audit::Audit;
@@ -112,6 +112,9 @@ impl Fleet {
         if !self.members.contains_key(&by) {
             return Err(Refusal::NotMember);
         }
+        if envelope.command.texts().any(|text| text.len() > REASON_BYTES_MAX) {
+            return Err(Refusal::Limit(format!("a text has at most {REASON_BYTES_MAX} bytes")));
+        }
         match &envelope.command {
             Command::Found { .. } | Command::Admit(_) => Err(Refusal::Founded),
             Command::Describe { addresses } => self.describe(by, addresses),
@@ -127,7 +130,9 @@ impl Fleet {
             Command::Register { header } => self.register(header, index),
             Command::CreateRollout(new) => self.create_rollout(index, envelope, new),
             Command::Decide(decision) => self.decide(index, envelope.at, decision),
-            Command::Steer { group, order, .. } => self.steer(group, order, envelope.at),
+            Command::Steer { group, rollout, stage, order, .. } => {
+                self.steer(group, (*rollout, *stage), order, envelope.at)
+            }
             Command::Begin { permit, incarnation, nonce } => {
                 self.begin(*permit, by, *incarnation, *nonce)
             }

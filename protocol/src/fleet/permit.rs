@@ -1,5 +1,7 @@
 //! The right of one node to take its service out of action.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::id::{GroupName, Incarnation, NodeId, Nonce, PermitId, ReleaseId, RolloutId};
@@ -13,6 +15,8 @@ pub struct Permit {
     pub node: NodeId,
     /// For which group's service.
     pub group: GroupName,
+    /// Other groups in which the holder counted when it was removed: it stays in their D too.
+    pub also_in: BTreeSet<GroupName>,
     /// In which rollout.
     pub rollout: RolloutId,
     /// What the holder is to run when it closes. Changed when the rollout turns back.

@@ -26,6 +26,8 @@ pub struct Rollout {
     pub promoted: bool,
     /// Members that failed on `release`, and how.
     pub failed: BTreeMap<NodeId, String>,
+    /// How often a person resumed it: members that have given up try again with each.
+    pub resumed: u32,
     /// Who asked for it.
     pub person: String,
     /// The node and its request that created it, so that a repeated request finds it.
@@ -45,13 +47,15 @@ pub enum Phase {
     Blocked {
         /// What blocks, and what mends it.
         reason: String,
+        /// Why it turned back, where it is on its way back.
+        back: Option<String>,
     },
     /// A person is needed.
     Paused {
         /// Why, and what to do.
         reason: String,
-        /// Whether it was on its way back.
-        back: bool,
+        /// Why it turned back, where it was on its way back.
+        back: Option<String>,
     },
     /// Permits for `previous` are granted.
     RollingBack {
@@ -72,6 +76,11 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Under way, in the direction that `back` says.
+    pub fn under_way(back: Option<String>) -> Self {
+        back.map_or(Self::Forward, |reason| Self::RollingBack { reason })
+    }
+
     /// Whether nothing more happens in this rollout.
     pub fn is_over(&self) -> bool {
         matches!(self, Self::Done | Self::RolledBack { .. } | Self::Aborted | Self::Superseded)
@@ -79,13 +88,28 @@ impl Phase {
 }
 
 impl Rollout {
-    /// Whether the rollout is on its way back, or was when it paused.
-    pub fn is_back(&self) -> bool {
+    /// Why the rollout is on its way back, or was when it paused or ended.
+    pub fn back(&self) -> Option<&String> {
         match &self.phase {
-            Phase::RollingBack { .. } | Phase::RolledBack { .. } => true,
-            Phase::Paused { back, .. } => *back,
-            _ => false,
+            Phase::RollingBack { reason } | Phase::RolledBack { reason } => Some(reason),
+            Phase::Paused { back, .. } | Phase::Blocked { back, .. } => back.as_ref(),
+            _ => None,
         }
+    }
+
+    /// Whether it is on its way back, or was when it paused or ended.
+    pub fn is_back(&self) -> bool {
+        self.back().is_some()
+    }
+
+    /// Whether its holders that have moved nothing yet may begin.
+    pub fn may_start(&self) -> bool {
+        !self.phase.is_over() && !matches!(self.phase, Phase::Paused { .. })
+    }
+
+    pub(super) fn pause(&mut self, reason: &str) {
+        let (reason, back) = (reason.to_owned(), self.back().cloned());
+        self.phase = Phase::Paused { reason, back };
     }
 
     /// What members are to run at its end, as it stands now.

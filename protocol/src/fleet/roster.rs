@@ -164,7 +164,11 @@ impl Fleet {
             self.permits.retain(|_, permit| permit.node != node);
         }
         let mut events = vec![Event::RosterChanged];
+        let mut permit = self.permits.values_mut().find(|permit| permit.node == node);
         for (name, group) in &mut self.groups {
+            if let Some(permit) = permit.as_mut().filter(|_| group.counts(node)) {
+                permit.also_in.insert(name.clone());
+            }
             if group.members.remove(&node).is_some() {
                 group.generation = group.generation.next();
                 events.push(Event::GroupChanged(name.clone()));

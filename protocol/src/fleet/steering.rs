@@ -37,6 +37,7 @@ impl Fleet {
             stage: 0,
             promoted: false,
             failed: std::collections::BTreeMap::new(),
+            resumed: 0,
             person: new.person.clone(),
             origin,
             created_at: envelope.at,
@@ -50,7 +51,23 @@ impl Fleet {
         if group.rollouts.len() > ROLLOUT_HISTORY {
             group.rollouts.remove(0);
         }
-        Ok(vec![Event::RolloutChanged(id)])
+        let mut events = vec![Event::RolloutChanged(id)];
+        events.extend(self.take_over(id, new));
+        Ok(events)
+    }
+
+    /// What an aborted rollout has left under way ends in this one.
+    fn take_over(&mut self, id: RolloutId, new: &NewRollout) -> Vec<Event> {
+        let members = &self.members;
+        let left = self.permits.values_mut().filter(|permit| permit.group == new.group);
+        let left = left.filter(|permit| members.contains_key(&permit.node));
+        let taken = left.map(|permit| {
+            permit.rollout = id;
+            permit.release = new.release;
+            permit.failure = None;
+            Event::PermitChanged(permit.id, permit.node)
+        });
+        taken.collect()
     }
 
     fn check_new(&self, group: &Group, new: &NewRollout, now: UnixTime) -> Result<(), Refusal> {
@@ -125,11 +142,7 @@ impl Fleet {
         }
         if !decision.grants.is_empty() {
             let rollout = self.active(name)?;
-            let grants = matches!(
-                rollout.phase,
-                Phase::Forward | Phase::RollingBack { .. } | Phase::Blocked { .. }
-            );
-            let target = rollout.target().filter(|_| grants);
+            let target = rollout.target().filter(|_| rollout.may_start());
             let target = target.ok_or_else(|| Refusal::Order("no permits now".to_owned()))?;
             events.extend(self.grant(index, name, target, decision)?);
         }
@@ -152,19 +165,17 @@ impl Fleet {
             }
             Verdict::Done => self.complete(name, now)?,
             Verdict::Block { reason } => {
-                self.active_mut(name)?.phase = Phase::Blocked { reason: reason.clone() };
+                let rollout = self.active_mut(name)?;
+                let (reason, back) = (reason.clone(), rollout.back().cloned());
+                rollout.phase = Phase::Blocked { reason, back };
             }
             Verdict::Unblock => {
                 let rollout = self.active_mut(name)?;
                 if matches!(rollout.phase, Phase::Blocked { .. }) {
-                    rollout.phase = Phase::Forward;
+                    rollout.phase = Phase::under_way(rollout.back().cloned());
                 }
             }
-            Verdict::Pause { reason } => {
-                let rollout = self.active_mut(name)?;
-                let back = rollout.is_back();
-                rollout.phase = Phase::Paused { reason: reason.clone(), back };
-            }
+            Verdict::Pause { reason } => self.active_mut(name)?.pause(reason),
             Verdict::Rollback { reason } => events.extend(self.turn_back(name, reason)?),
             Verdict::RolledBack => self.complete_rollback(name, now)?,
         }
@@ -177,6 +188,9 @@ impl Fleet {
     /// release before, one that has not begun has nothing left to do.
     fn turn_back(&mut self, name: &GroupName, reason: &str) -> Result<Vec<Event>, Refusal> {
         let rollout = self.active_mut(name)?;
+        if rollout.is_back() {
+            return Err(Refusal::Order("the rollout is on its way back already".to_owned()));
+        }
         let Some(previous) = rollout.previous else {
             let text = "there is no earlier release to go back to";
             return Err(Refusal::Order(text.to_owned()));
@@ -206,7 +220,7 @@ impl Fleet {
 
     fn complete_rollback(&mut self, name: &GroupName, now: UnixTime) -> Result<(), Refusal> {
         let rollout = self.active(name)?;
-        let Phase::RollingBack { reason } = rollout.phase.clone() else {
+        let Some(reason) = rollout.back().cloned() else {
             return Err(Refusal::Order("the rollout is not on its way back".to_owned()));
         };
         let (id, previous) = (rollout.id, rollout.previous);
@@ -253,23 +267,24 @@ impl Fleet {
     pub(super) fn steer(
         &mut self,
         name: &GroupName,
+        (id, stage): (RolloutId, usize),
         order: &Order,
         now: UnixTime,
     ) -> Result<Vec<Event>, Refusal> {
         let rollout = self.active_mut(name)?;
-        let id = rollout.id;
+        if rollout.id != id {
+            return Err(Refusal::Conflict(rollout.id));
+        }
         let mut events = vec![Event::RolloutChanged(id), Event::GroupChanged(name.clone())];
         match order {
             Order::Pause => {
-                let back = rollout.is_back();
-                let reason = "paused by a person; `baton rollout resume` goes on".to_owned();
-                rollout.phase = Phase::Paused { reason, back };
+                rollout.pause("paused by a person; `baton rollout resume` goes on");
             }
             Order::Resume => {
                 resume(rollout)?;
                 events.extend(self.try_again(id));
             }
-            Order::Promote => rollout.promoted = true,
+            Order::Promote => rollout.promoted |= rollout.stage == stage,
             Order::Abort => {
                 rollout.phase = Phase::Aborted;
                 rollout.ended_at = Some(now);
@@ -328,15 +343,13 @@ fn nothing_under_way(name: &GroupName) -> Refusal {
 }
 
 fn resume(rollout: &mut Rollout) -> Result<(), Refusal> {
-    match &rollout.phase {
-        Phase::Paused { back: false, .. } => {
-            rollout.failed.clear(); // the person has seen them
-            rollout.phase = Phase::Forward;
-        }
-        Phase::Paused { back: true, reason } => {
-            rollout.phase = Phase::RollingBack { reason: reason.clone() };
-        }
-        _ => return Err(Refusal::Order("the rollout is not paused".to_owned())),
+    let Phase::Paused { back, .. } = &rollout.phase else {
+        return Err(Refusal::Order("the rollout is not paused".to_owned()));
+    };
+    if back.is_none() {
+        rollout.failed.clear(); // the person has seen them
     }
+    rollout.resumed = rollout.resumed.saturating_add(1);
+    rollout.phase = Phase::under_way(back.clone());
     Ok(())
 }

@@ -20,18 +20,19 @@ use crate::trust::certificate::{Certificate, Role};
 use crate::trust::key::SecretKey;
 use crate::trust::{self, token::JoinToken};
 
-struct Mesh {
-    fleet: Fleet,
-    group: GroupName,
-    rollout: RolloutId,
-    new: ReleaseId,
+/// A fleet, told commands one after the other.
+pub(crate) struct Mesh {
+    pub(crate) fleet: Fleet,
+    pub(crate) group: GroupName,
+    pub(crate) rollout: RolloutId,
+    pub(crate) new: ReleaseId,
 }
 
 fn key(number: u8) -> SecretKey {
     SecretKey::from_seed([number; 32])
 }
 
-fn node(number: u8) -> NodeId {
+pub(crate) fn node(number: u8) -> NodeId {
     NodeId(key(number).public())
 }
 
@@ -47,7 +48,7 @@ fn candidate(certificate: Certificate, number: u8) -> Candidate {
 
 impl Mesh {
     /// A mesh of `count` nodes, all in service on version 1, with a rollout of version 2 under way.
-    fn new(count: u8, cap: &str) -> Self {
+    pub(crate) fn new(count: u8, cap: &str) -> Self {
         let (root, publisher) = (key(200), key(201));
         let group: GroupName = "web".parse().unwrap();
         let mut mesh = Self {
@@ -83,7 +84,7 @@ impl Mesh {
         mesh
     }
 
-    fn admit(&mut self, number: u8) {
+    pub(crate) fn admit(&mut self, number: u8) {
         let (root, name) = (key(200), "test".parse().unwrap());
         let token =
             JoinToken::issue(&root, name, [8; 32], UnixTime(100), 99, Role::Member, Vec::new());
@@ -107,7 +108,7 @@ impl Mesh {
         id
     }
 
-    fn roll_out(&mut self, release: ReleaseId) {
+    pub(crate) fn roll_out(&mut self, release: ReleaseId) {
         let group = self.group.clone();
         let expected = self.fleet.groups()[&group].generation;
         let person = String::new();
@@ -117,14 +118,14 @@ impl Mesh {
         self.rollout = RolloutId(applied.index);
     }
 
-    fn say(&mut self, number: u8, command: Command) -> Applied {
+    pub(crate) fn say(&mut self, number: u8, command: Command) -> Applied {
         let at = UnixTime(50);
         let envelope = Envelope { by: node(number), request: 0, at, command };
         let index = self.fleet.applied().next();
         self.fleet.apply(index, &Entry::Command(codec::encode(&envelope)))
     }
 
-    fn ok(&mut self, number: u8, command: Command) -> Vec<Event> {
+    pub(crate) fn ok(&mut self, number: u8, command: Command) -> Vec<Event> {
         let applied = self.say(number, command);
         applied.outcome.unwrap_or_else(|refusal| panic!("{refusal}"))
     }
@@ -134,27 +135,34 @@ impl Mesh {
             rollout: self.rollout,
             expected: self.fleet.groups()[&self.group].generation,
             verdict: None,
-            unavailable: BTreeSet::new(),
+            unavailable: BTreeMap::new(),
             found_on_target: BTreeSet::new(),
             grants: BTreeMap::new(),
         }
     }
 
     /// Grants to the nodes of these numbers, while others are said to be unavailable.
-    fn grant(&mut self, to: &[u8], kind: PermitKind, out: &[u8]) -> Result<(), Refusal> {
+    pub(crate) fn grant(&mut self, to: &[u8], kind: PermitKind, out: &[u8]) -> Result<(), Refusal> {
         let grants = to.iter().map(|number| (node(*number), kind)).collect();
-        let unavailable = out.iter().map(|number| node(*number)).collect();
+        let out = out.iter().map(|number| node(*number)).collect();
+        let unavailable = [(self.group.clone(), out)].into();
         let decision = Decision { grants, unavailable, ..self.decision() };
         self.say(1, Command::Decide(decision)).outcome.map(drop)
     }
 
-    fn permit(&self, number: u8) -> PermitId {
+    pub(crate) fn permit(&self, number: u8) -> PermitId {
         self.fleet.permit_of(node(number)).unwrap().id
     }
 
-    fn begin(&mut self, number: u8) -> Result<Vec<Event>, Refusal> {
+    pub(crate) fn begin(&mut self, number: u8) -> Result<Vec<Event>, Refusal> {
         let (permit, incarnation) = (self.permit(number), Incarnation(1));
         self.say(number, Command::Begin { permit, incarnation, nonce: Nonce(5) }).outcome
+    }
+
+    fn steer(&mut self, order: Order) -> Result<Vec<Event>, Refusal> {
+        let (group, person) = (self.group.clone(), String::new());
+        let (rollout, stage) = (self.rollout, 0);
+        self.say(1, Command::Steer { group, rollout, stage, order, person }).outcome
     }
 
     fn close(&mut self, number: u8, by: u8, proof: Proof) -> Result<Vec<Event>, Refusal> {
@@ -283,13 +291,111 @@ fn who_resumes_lets_those_that_failed_try_again() {
     let (permit, incarnation) = (mesh.permit(1), Incarnation(1));
     let release = mesh.new;
     mesh.ok(1, Command::Fail { permit, incarnation, release, reason: "no".into() });
-    let (group, person) = (mesh.group.clone(), String::new());
-    let steer = |order| Command::Steer { group: group.clone(), order, person: person.clone() };
-    mesh.ok(1, steer(Order::Pause));
+    mesh.steer(Order::Pause).unwrap();
     assert!(mesh.fleet.permits()[&permit].failure.is_some(), "a pause forgets nothing");
-    let events = mesh.ok(1, steer(Order::Resume));
+    let events = mesh.steer(Order::Resume).unwrap();
     assert!(mesh.fleet.permits()[&permit].failure.is_none());
     assert!(events.contains(&Event::PermitChanged(permit, node(1))), "its holder is told");
+}
+
+/// The first to fail has turned the rollout back; the second one's word is of the release that failed.
+#[test]
+fn a_failure_on_what_a_permit_is_no_longer_for_is_old_news() {
+    let mut mesh = Mesh::new(8, "2");
+    mesh.grant(&[1, 2], PermitKind::Restart, &[]).unwrap();
+    mesh.begin(2).unwrap();
+    let (permit, incarnation, release) = (mesh.permit(2), Incarnation(1), mesh.new);
+    let back = Verdict::Rollback { reason: "no".into() };
+    let decision = Decision { verdict: Some(back), ..mesh.decision() };
+    mesh.ok(1, Command::Decide(decision));
+    let late = Command::Fail { permit, incarnation, release, reason: "no".into() };
+    assert!(mesh.say(2, late).outcome.is_err());
+    assert_eq!(mesh.fleet.permits()[&permit].failure, None);
+}
+
+#[test]
+fn what_an_aborted_rollout_left_under_way_ends_in_the_next_one() {
+    let mut mesh = Mesh::new(8, "1");
+    mesh.grant(&[1], PermitKind::Restart, &[]).unwrap();
+    mesh.begin(1).unwrap();
+    let (permit, incarnation, release) = (mesh.permit(1), Incarnation(1), mesh.new);
+    mesh.ok(1, Command::Fail { permit, incarnation, release, reason: "no".into() });
+    mesh.steer(Order::Abort).unwrap();
+    let next = mesh.register(&key(201), 3);
+    mesh.roll_out(next);
+    let left = &mesh.fleet.permits()[&permit];
+    assert_eq!((left.rollout, left.release, &left.failure), (mesh.rollout, next, &None));
+    assert!(left.has_begun(), "its holder goes on from where it is");
+}
+
+#[test]
+fn an_order_said_twice_steers_no_other_rollout_and_promotes_no_other_stage() {
+    let mut mesh = Mesh::new(4, "1");
+    let old = mesh.rollout;
+    mesh.steer(Order::Abort).unwrap();
+    mesh.roll_out(mesh.new);
+    let late = |order| Command::Steer {
+        group: "web".parse().unwrap(),
+        rollout: old,
+        stage: 0,
+        order,
+        person: String::new(),
+    };
+    let refused = mesh.say(1, late(Order::Abort)).outcome.unwrap_err();
+    assert_eq!(refused, Refusal::Conflict(mesh.rollout));
+    let stages = Some(vec![25, 50, 100]);
+    let change = PolicyChange { stages, ..PolicyChange::default() };
+    let group = mesh.group.clone();
+    mesh.ok(1, Command::SetGroup { group, change, person: String::new() });
+    let advance = Decision { verdict: Some(Verdict::Advance), ..mesh.decision() };
+    mesh.ok(1, Command::Decide(advance));
+    mesh.steer(Order::Promote).unwrap();
+    let promoted = |mesh: &Mesh| mesh.fleet.groups()[&mesh.group].active().unwrap().promoted;
+    assert!(!promoted(&mesh), "that was for the stage before");
+}
+
+/// A node in two groups has one permit for both; to count in the second, it must not hold the first's.
+#[test]
+fn a_holder_comes_to_count_in_no_other_group() {
+    let mut mesh = Mesh::new(4, "1");
+    let db: GroupName = "db".parse().unwrap();
+    let incarnation = Incarnation(1);
+    let old = mesh.fleet.groups()[&mesh.group].stable.unwrap();
+    let enroll = Command::Enroll { group: db.clone(), release: old, incarnation };
+    mesh.ok(1, Command::JoinGroup { group: db.clone() });
+    mesh.grant(&[1], PermitKind::Restart, &[]).unwrap();
+    assert!(mesh.say(1, enroll.clone()).outcome.is_err());
+    mesh.begin(1).unwrap();
+    mesh.close(1, 1, Proof::Ready { release: mesh.new }).unwrap();
+    mesh.ok(1, enroll);
+}
+
+#[test]
+fn a_removed_holder_counts_in_every_group_that_it_was_in() {
+    let mut mesh = Mesh::new(4, "1");
+    let db: GroupName = "db".parse().unwrap();
+    let old = mesh.fleet.groups()[&mesh.group].stable.unwrap();
+    for number in [1, 2, 3] {
+        let (group, incarnation) = (db.clone(), Incarnation(1));
+        mesh.ok(number, Command::JoinGroup { group: db.clone() });
+        mesh.ok(number, Command::Enroll { group, release: old, incarnation });
+    }
+    mesh.grant(&[1], PermitKind::Restart, &[]).unwrap_err(); // of db nothing was said
+    let nobody = [(mesh.group.clone(), BTreeSet::new()), (db.clone(), BTreeSet::new())].into();
+    let grants = [(node(1), PermitKind::Restart)].into();
+    let decision = Decision { grants, unavailable: nobody, ..mesh.decision() };
+    mesh.ok(1, Command::Decide(decision));
+    mesh.ok(2, Command::Remove { node: node(1), person: String::new() });
+    assert_eq!(mesh.fleet.disrupted(&db, &mesh.fleet.groups()[&db]), [node(1)].into());
+}
+
+#[test]
+fn a_text_without_end_is_refused() {
+    let mut mesh = Mesh::new(4, "1");
+    let (group, person) = (mesh.group.clone(), "x".repeat(100_000));
+    let change = PolicyChange::default();
+    let said = mesh.say(1, Command::SetGroup { group, change, person });
+    assert!(matches!(said.outcome, Err(Refusal::Limit(_))), "{said:?}");
 }
 
 #[test]

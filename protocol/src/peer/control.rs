@@ -134,7 +134,7 @@ impl Peer {
                 }
             }
             Out::Failed(reason) => {
-                self.voter = None;
+                self.failed_voter = self.voter.take().map(|voter| voter.id());
                 self.take_role(now, Role::Follower { leader: None });
                 self.outputs.push_back(Output::Note(Note::ControlFailed { reason }));
             }
@@ -220,10 +220,23 @@ impl Peer {
             }
             return;
         };
-        match self.voter.as_ref().map(Voter::id) {
-            Some(present) if present >= id => {}
-            _ => self.become_voter(now, id),
+        let present = self.voter.as_ref().map(Voter::id);
+        if present < Some(id) && self.may_become(id) {
+            self.become_voter(now, id);
         }
+    }
+
+    /// A voter that had a seat and is gone, its disk lost or its library having given up, must not come
+    /// back under its id with an empty log: it would vote away what it has helped to commit. It is
+    /// replaced, and then allotted another id. Nor does a life that the log has not confirmed, which
+    /// may be that of an old disk, become a voter.
+    fn may_become(&self, id: crate::id::VoterId) -> bool {
+        let fleet = self.replica.fleet();
+        let voters = fleet.voters();
+        let had_seat = voters.voters.contains_key(&id) || voters.outgoing.contains_key(&id);
+        let member = fleet.members().get(&self.config.node);
+        let confirmed = member.is_some_and(|member| member.incarnation == self.incarnation);
+        confirmed && !had_seat && self.failed_voter != Some(id)
     }
 
     fn become_voter(&mut self, now: Instant, id: crate::id::VoterId) {

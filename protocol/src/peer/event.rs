@@ -6,7 +6,9 @@ use crate::agent::unit::ServiceAction;
 use crate::artifact::header::SignedHeader;
 use crate::disk::{Batch, Token};
 use crate::fleet::command::{Order, PolicyChange};
-use crate::id::{GroupName, NodeId, NodeName, PermitId, ReleaseId, RequestId, RolloutId};
+use crate::id::{
+    GroupName, Incarnation, NodeId, NodeName, PermitId, ReleaseId, RequestId, RolloutId,
+};
 use crate::membership::Address;
 use crate::swarm::ObjectId;
 use crate::time::UnixTime;
@@ -187,6 +189,11 @@ pub enum Note {
         rollout: RolloutId,
         /// How it stands now, in words.
         phase: String,
+    },
+    /// The mesh knows a later life of this node: this one has an old or a copied disk, and moves nothing.
+    Outlived {
+        /// The later life.
+        by: Incarnation,
     },
     /// The control role of this node has ended; chunks and services go on.
     ControlFailed {

@@ -68,6 +68,8 @@ pub struct Peer {
     replica: Replica,
     agent: Agent,
     voter: Option<Voter>,
+    /// The voter that could not go on in this life.
+    failed_voter: Option<VoterId>,
     coordinator: Option<Coordinator>,
     requests: Requests,
     leader: Option<NodeId>,
@@ -94,6 +96,7 @@ pub struct Peer {
 struct House {
     again_at: Instant,
     member_noted: bool,
+    outlived_noted: bool,
     fleet_changed: bool,
     progress_at: Instant,
 }

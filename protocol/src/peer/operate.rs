@@ -3,6 +3,7 @@
 use crate::fleet::Applied;
 use crate::fleet::command::{Command, NewRollout};
 use crate::fleet::event::{Event, Refusal};
+use crate::fleet::group::Group;
 use crate::id::{NodeId, NodeName, RequestId};
 use crate::peer::Peer;
 use crate::peer::event::{Answer, Failure, Operation, Output};
@@ -36,7 +37,14 @@ impl Peer {
                 let expected = known.generation;
                 Command::CreateRollout(NewRollout { group, release, expected, back, person })
             }
-            Operation::Steer { group, order, person } => Command::Steer { group, order, person },
+            Operation::Steer { group, order, person } => {
+                let known = self.fleet().groups().get(&group);
+                let active = known.and_then(Group::active).ok_or_else(|| {
+                    Failure::Refused(format!("there is no rollout under way on {group}"))
+                })?;
+                let (rollout, stage) = (active.id, active.stage);
+                Command::Steer { group, rollout, stage, order, person }
+            }
             Operation::Override { permit, fenced, reason, person } => {
                 Command::Override { permit, fenced, reason, person }
             }

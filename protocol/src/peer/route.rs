@@ -109,13 +109,13 @@ impl Peer {
         };
         let roster: Vec<_> = fleet.members().iter().map(entry).collect();
         let nodes = roster.len();
-        let changed = self.sessions.follow(fleet);
+        let changed = self.sessions.follow(self.config.node, fleet);
         self.membership.handle(now, membership::Input::Roster(roster));
         self.swarm.handle(now, swarm::Input::MeshSize { nodes });
         for (node, standing) in changed {
             match standing {
                 Standing::Member => self.admit(now, node),
-                _ => self.hang_up(node, "it was removed from the mesh".to_owned()),
+                _ => self.hang_up(node, "it is no member of the mesh".to_owned()),
             }
         }
     }
@@ -438,6 +438,9 @@ impl Peer {
         }
         if member.incarnation < self.incarnation {
             self.propose(now, 0, Command::Live { incarnation: self.incarnation });
+        } else if member.incarnation > self.incarnation && !self.house.outlived_noted {
+            self.house.outlived_noted = true;
+            self.outputs.push_back(Output::Note(Note::Outlived { by: member.incarnation }));
         }
         if member.addresses != self.config.addresses {
             let addresses = self.config.addresses.clone();

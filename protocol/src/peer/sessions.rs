@@ -106,15 +106,17 @@ impl Sessions {
         Ok(standing)
     }
 
-    /// Follows the roster: who became a member, and who is one no more.
-    pub fn follow(&mut self, fleet: &Fleet) -> Vec<(NodeId, Standing)> {
+    /// Follows the roster: who became a member, and who is one no more. Who was believed while there
+    /// was no roster has to be in it by the time that it has `me`.
+    pub fn follow(&mut self, me: NodeId, fleet: &Fleet) -> Vec<(NodeId, Standing)> {
         let mut changed = Vec::new();
         for (node, standing) in &mut self.open {
             let member = fleet.members().contains_key(node);
+            let believed = *standing == Standing::Member && fleet.members().contains_key(&me);
             if member && matches!(standing, Standing::Candidate(_)) {
                 *standing = Standing::Member;
                 changed.push((*node, standing.clone()));
-            } else if fleet.removed().contains_key(node) {
+            } else if fleet.removed().contains_key(node) || (believed && !member) {
                 *standing = Standing::Unproven;
                 changed.push((*node, standing.clone()));
             }

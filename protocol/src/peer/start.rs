@@ -123,6 +123,7 @@ impl Peer {
             replica: Replica::new(stored.fleet, config.log_tail),
             agent: agent::Agent::new(incarnation, stored.journals, rng.fork()),
             voter: None,
+            failed_voter: None,
             coordinator: None,
             // Above every number of earlier lives, so that no old answer is taken for a new one.
             requests: Requests::new(incarnation.0 << 32),

@@ -62,6 +62,7 @@ impl Holder {
                 standing: Standing::Counted,
                 installable: Some(old.id()),
                 min_healthy: Duration::from_secs(1),
+                attempt: None,
                 lease: None,
             },
             life: LIFE,

@@ -1,0 +1,270 @@
+//! What a leader decides on what it hears.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::agent::report::{Condition, Report, ServiceReport};
+use crate::coordinator::{Coordinator, Input, Output};
+use crate::fleet::command::{Command, Order, PolicyChange};
+use crate::fleet::permit::PermitKind;
+use crate::fleet::rollout::{Phase, Rollout};
+use crate::fleet::tests::{Mesh, node};
+use crate::id::{GroupName, Incarnation, NodeId, Question, ReleaseId};
+use crate::time::Instant;
+
+const TERM: u64 = 5;
+
+/// A leader and what its members would tell it.
+struct Lead {
+    mesh: Mesh,
+    coordinator: Coordinator,
+    now: Instant,
+    question: Question,
+    services: BTreeMap<NodeId, BTreeMap<GroupName, ServiceReport>>,
+    silent: BTreeSet<NodeId>,
+}
+
+fn dead() -> Condition {
+    Condition::Dead { reason: "exit 1".into() }
+}
+
+fn unready() -> Condition {
+    Condition::Unready { reason: "status 503".into() }
+}
+
+impl Lead {
+    /// Of a mesh of `count` nodes that all serve on the old release, the new one under way.
+    fn new(count: u8, cap: &str) -> Self {
+        let mesh = Mesh::new(count, cap);
+        let mut lead = Self {
+            coordinator: Coordinator::new(Instant::ZERO, TERM),
+            now: Instant::ZERO,
+            question: Question::default(),
+            services: BTreeMap::new(),
+            silent: BTreeSet::new(),
+            mesh,
+        };
+        for number in 1..=count {
+            lead.says(number, Condition::Available, lead.old());
+        }
+        lead.coordinator.handle(lead.now, &lead.mesh.fleet, Input::Changed);
+        lead
+    }
+
+    fn old(&self) -> ReleaseId {
+        self.mesh.fleet.groups()[&self.mesh.group].stable.unwrap()
+    }
+
+    fn says(&mut self, number: u8, condition: Condition, release: ReleaseId) {
+        self.says_in("web", number, condition, release);
+    }
+
+    fn says_in(&mut self, group: &str, number: u8, condition: Condition, release: ReleaseId) {
+        let report = ServiceReport { release: Some(release), condition };
+        let services = self.services.entry(node(number)).or_default();
+        services.insert(group.parse().unwrap(), report);
+    }
+
+    fn report(&self, node: NodeId) -> Report {
+        Report {
+            question: (TERM, self.question),
+            incarnation: Incarnation(1),
+            staged: [self.old(), self.mesh.new].into(),
+            services: self.services[&node].clone(),
+            ..Report::default()
+        }
+    }
+
+    fn passes(&mut self, seconds: u64) {
+        for _ in 0..seconds * 2 {
+            self.now = self.now.after(Duration::from_millis(500));
+            self.handle(Input::Timeout);
+            for node in self.services.keys().copied().collect::<Vec<_>>() {
+                if !self.silent.contains(&node) {
+                    self.handle(Input::Report(node, self.report(node)));
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.coordinator.handle(self.now, &self.mesh.fleet, input);
+        while let Some(output) = self.coordinator.poll_output() {
+            match output {
+                Output::Ask(question) => self.question = question,
+                Output::Decide(group, command) => {
+                    self.mesh.say(1, command);
+                    let fleet = &self.mesh.fleet;
+                    self.coordinator.handle(self.now, fleet, Input::Changed);
+                    self.coordinator.handle(self.now, fleet, Input::Decided(group));
+                }
+                Output::Propose(_) | Output::Voters(_) => {}
+            }
+        }
+    }
+
+    fn holders(&self) -> Vec<(NodeId, PermitKind)> {
+        let permits = self.mesh.fleet.permits().values();
+        permits.map(|permit| (permit.node, permit.kind)).collect()
+    }
+
+    /// The holder takes the new release into service.
+    fn arrives(&mut self, number: u8) {
+        let (release, incarnation) = (self.mesh.new, Incarnation(1));
+        let permit = self.mesh.permit(number);
+        self.mesh.begin(number).unwrap();
+        let proof = crate::fleet::command::Proof::Ready { release };
+        self.mesh.ok(number, Command::Close { permit, incarnation, proof });
+        self.says(number, Condition::Available, release);
+        self.handle(Input::Changed);
+    }
+
+    fn policy(&mut self, change: PolicyChange) {
+        let (group, person) = (self.mesh.group.clone(), String::new());
+        self.mesh.ok(1, Command::SetGroup { group, change, person });
+        self.handle(Input::Changed);
+    }
+
+    fn rollout(&self) -> &Rollout {
+        self.mesh.fleet.groups()[&self.mesh.group].rollouts.last().unwrap()
+    }
+}
+
+#[test]
+fn one_that_serves_badly_is_mended_before_one_that_serves_well_is_touched() {
+    let mut lead = Lead::new(8, "1");
+    lead.says(6, unready(), lead.old());
+    lead.passes(2);
+    assert_eq!(lead.holders(), [(node(6), PermitKind::Restart)]);
+}
+
+#[test]
+fn those_that_serve_badly_use_the_cap_up() {
+    let mut lead = Lead::new(8, "1");
+    for number in [6, 7] {
+        lead.says(number, unready(), lead.old());
+    }
+    lead.passes(2);
+    assert_eq!(lead.holders(), [], "not even one of them: two would be out, and one may");
+    lead.passes(12);
+    let Phase::Blocked { reason, .. } = &lead.rollout().phase else {
+        panic!("{:?}", lead.rollout())
+    };
+    assert!(reason.contains("n6 is not ready: status 503"), "{reason}");
+}
+
+#[test]
+fn the_dead_are_mended_whoever_else_is_out() {
+    let mut lead = Lead::new(8, "1");
+    for number in [5, 6, 7] {
+        lead.says(number, dead(), lead.old());
+    }
+    lead.passes(2);
+    assert_eq!(lead.holders(), [(node(5), PermitKind::Repair)]);
+}
+
+#[test]
+fn answers_to_an_earlier_term_s_questions_prove_nothing() {
+    let mut lead = Lead::new(4, "1");
+    lead.handle(Input::Timeout);
+    for number in 1..=4 {
+        let question = (TERM - 1, lead.question);
+        let report = Report { question, ..lead.report(node(number)) };
+        lead.handle(Input::Report(node(number), report));
+    }
+    assert_eq!(lead.holders(), []);
+}
+
+#[test]
+fn a_soak_begins_anew_when_one_that_had_arrived_falls_ill() {
+    let mut lead = Lead::new(8, "1");
+    let (stages, soak) = (Some(vec![10, 100]), Some(Duration::from_secs(20)));
+    lead.policy(PolicyChange { stages, soak, ..PolicyChange::default() });
+    lead.passes(2);
+    let [(canary, _)] = lead.holders()[..] else { panic!("{:?}", lead.holders()) };
+    let number = (1..=8).find(|number| node(*number) == canary).unwrap();
+    lead.arrives(number);
+    lead.passes(15);
+    lead.says(number, unready(), lead.mesh.new);
+    lead.passes(15);
+    assert_eq!(lead.rollout().stage, 0, "it is ill");
+    lead.says(number, Condition::Available, lead.mesh.new);
+    lead.passes(15);
+    assert_eq!(lead.rollout().stage, 0, "it has been well for 15 s");
+    lead.passes(7);
+    assert_eq!(lead.rollout().stage, 1);
+}
+
+#[test]
+fn a_release_that_dies_after_it_arrived_is_turned_back() {
+    let mut lead = Lead::new(8, "1");
+    let (stages, soak) = (Some(vec![10, 100]), Some(Duration::from_secs(600)));
+    lead.policy(PolicyChange { stages, soak, ..PolicyChange::default() });
+    lead.passes(6);
+    let [(canary, _)] = lead.holders()[..] else { panic!("{:?}", lead.holders()) };
+    let number = (1..=8).find(|number| node(*number) == canary).unwrap();
+    lead.arrives(number);
+    lead.says(number, dead(), lead.mesh.new);
+    lead.passes(2);
+    assert!(lead.rollout().is_back(), "{:?}", lead.rollout().phase);
+    assert_eq!(lead.holders(), [(canary, PermitKind::Repair)]);
+}
+
+#[test]
+fn a_way_back_that_is_blocked_says_by_whom() {
+    let mut lead = Lead::new(8, "1");
+    lead.passes(2);
+    let [(lost, _)] = lead.holders()[..] else { panic!("{:?}", lead.holders()) };
+    let number = (1..=8).find(|number| node(*number) == lost).unwrap();
+    lead.mesh.begin(number).unwrap();
+    lead.silent.insert(lost);
+    let (group, rollout, person) = (lead.mesh.group.clone(), lead.mesh.rollout, String::new());
+    let order = Order::Rollback;
+    lead.mesh.ok(1, Command::Steer { group, rollout, stage: 0, order, person });
+    lead.handle(Input::Changed);
+    lead.passes(15);
+    let Phase::Blocked { reason, back } = &lead.rollout().phase else {
+        panic!("{:?}", lead.rollout())
+    };
+    assert!(reason.contains(&format!("n{number} holds permit")), "{reason}");
+    assert!(reason.contains("--fenced --reason"), "a command that can be typed: {reason}");
+    assert!(back.is_some(), "it is on its way back still");
+}
+
+#[test]
+fn a_node_that_is_there_twice_gets_no_permit() {
+    let mut lead = Lead::new(4, "1");
+    for number in 2..=4 {
+        lead.says(number, unready(), lead.mesh.new);
+    }
+    lead.mesh.ok(1, Command::Live { incarnation: Incarnation(2) });
+    lead.handle(Input::Changed);
+    lead.passes(3); // n1 answers in its older life only
+    for number in 2..=4 {
+        lead.says(number, Condition::Available, lead.old());
+    }
+    for _ in 0..5 {
+        lead.passes(1);
+        let young = Report { incarnation: Incarnation(2), ..lead.report(node(1)) };
+        lead.handle(Input::Report(node(1), young));
+    }
+    assert!(lead.holders().iter().all(|(holder, _)| *holder != node(1)), "{:?}", lead.holders());
+    assert!(!lead.holders().is_empty());
+}
+
+#[test]
+fn who_is_ill_in_another_group_only_does_not_count_here() {
+    let mut lead = Lead::new(4, "1");
+    let (db, incarnation): (GroupName, _) = ("db".parse().unwrap(), Incarnation(1));
+    for number in [1, 2] {
+        let (group, release) = (db.clone(), lead.old());
+        lead.mesh.ok(number, Command::JoinGroup { group: db.clone() });
+        lead.mesh.ok(number, Command::Enroll { group, release, incarnation });
+    }
+    lead.says_in("db", 1, Condition::Available, lead.old());
+    lead.says_in("db", 2, unready(), lead.old());
+    lead.handle(Input::Changed);
+    lead.passes(2);
+    let [(holder, _)] = lead.holders()[..] else { panic!("{:?}", lead.holders()) };
+    assert_ne!(holder, node(1), "db has no room for it");
+}
