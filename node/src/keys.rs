@@ -21,6 +21,8 @@ use serde::{Deserialize, Serialize};
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 /// The name of the file that tells which mesh the node is in.
 const MESH_FILE: &str = "mesh";
+/// The name of the file that says that the mesh was founded from this very directory.
+const FOUNDED_FILE: &str = "founded";
 
 /// One of the secret keys that a node may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -235,6 +237,24 @@ impl MeshFile {
         })?;
         put(data_dir, &path, &format!("# Written by baton.\n{text}"), Place::Over)
     }
+}
+
+/// Whether a mesh was founded from this directory, and its first entries have been on its disk.
+///
+/// # Errors
+/// The system does not say.
+pub fn has_founded(data_dir: &Path) -> Result<bool, KeyError> {
+    let path = data_dir.join(FOUNDED_FILE);
+    path.try_exists().map_err(|error| KeyError::Io { path, verb: "read", error })
+}
+
+/// Keeps that a mesh was founded from this directory: it cannot be founded a second time.
+///
+/// # Errors
+/// The system refused.
+pub fn mark_founded(data_dir: &Path) -> Result<(), KeyError> {
+    let text = "A mesh was founded from this directory; it is not founded again.\n";
+    put(data_dir, &data_dir.join(FOUNDED_FILE), text, Place::Over)
 }
 
 /// What happens to a file that is there already.

@@ -37,7 +37,7 @@ pub fn run(shared: &Shared, arguments: Arguments) -> Outcome {
         let text = format!("{} {what} already; nothing was changed", dir.display());
         return Err(Failed::refused(text));
     }
-    if dir.join(STATE_FILE).exists() {
+    if dir.join(STATE_FILE).exists() || keys::has_founded(dir).map_err(Failed::error)? {
         let text = format!(
             "{} has the state of a mesh whose own file is gone; nothing was changed. Put the file \
              back, or found the mesh in another --data-dir",

@@ -1,10 +1,11 @@
 //! The daemon's loop: turns events into inputs of the [`Peer`] and its outputs into I/O. It decides
 //! nothing.
 //!
-//! * [`run`]: from a config to a running node; `identity`: who it is
+//! * [`run`]: from a config to a running node; `identity`: who it is; `beginning`: founder or not
 //! * `disk`: small durable state; `storage`: releases; `service`: processes; `clock`: time
 //! * [`NodeHandle`]: how the daemon's API talks to the node
 
+mod beginning;
 mod clock;
 mod disk;
 mod handle;
@@ -12,11 +13,14 @@ mod identity;
 mod seeding;
 mod service;
 mod storage;
+#[cfg(test)]
+mod tests;
 
 pub use disk::DiskError;
 pub use handle::{NodeHandle, Seed, SeedError, Seeded};
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,13 +29,9 @@ use baton_protocol::agent::service::ServiceEvent;
 use baton_protocol::agent::unit::ServiceAction;
 use baton_protocol::artifact::header::SignedHeader;
 use baton_protocol::disk::{Batch, Token};
-use baton_protocol::id::{GroupName, KeyId, NodeId, RequestId};
-use baton_protocol::limits::LOG_TAIL_ENTRIES;
+use baton_protocol::id::{GroupName, NodeId, RequestId};
 use baton_protocol::machine::Machine as _;
-use baton_protocol::membership::Address;
-use baton_protocol::peer::{
-    Answer, Config as PeerConfig, Failure, Input, Note, Output, Peer, Unreadable,
-};
+use baton_protocol::peer::{Answer, Failure, Input, Note, Output, Peer, Unreadable};
 use baton_protocol::swarm::{ObjectId, Part};
 use baton_protocol::trust::key::SecretKey;
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,14 +46,15 @@ use crate::runtime::agent_check::AgentCheck;
 use crate::runtime::exec::ShimProgram;
 use crate::store::{Store, StoreError};
 
+use beginning::Begun;
 use handle::Request;
 use identity::Identity;
 use storage::Stored;
 
-/// Requests from the API that may wait.
 /// Where in the data directory the small durable state is: the log, and what must survive a crash.
 pub const STATE_FILE: &str = "state.redb";
 
+/// Requests from the API that may wait.
 const REQUESTS_MAX: usize = 64;
 
 /// Events of services that may wait.
@@ -80,6 +81,14 @@ pub enum RunError {
     /// State on disk.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// The founder's state is gone.
+    #[error(
+        "{} has founded a mesh, and the state that it had, {STATE_FILE}, is gone: to go on from nothing \
+         would be a second mesh of the same name. The mesh lives on in its other nodes, and this is \
+         a new one: start it with an empty data directory and a new token (baton token --address \
+         HOST:PORT, of another node), and keep root.key and publisher.key", .0.display()
+    )]
+    StateGone(PathBuf),
     /// What the state says.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
@@ -147,7 +156,7 @@ pub async fn start(
     let net =
         Net::start(NetConfig { key_seed: identity.key.seed(), listen, open_within: OPEN_WITHIN })
             .await?;
-    let peer = begin(&config, &identity, &net.handle, &disk)?;
+    let Begun { peer, founds } = beginning::begin(&config, &identity, &net.handle, &disk)?;
     tracing::info!(
         mesh = %identity.mesh.name,
         node = %config.name,
@@ -160,45 +169,8 @@ pub async fn start(
     let publisher = keys::load(&config.data_dir, KeyFile::Publisher)?.map(Arc::new);
     let means = Means { store, agent_check, net: net.handle.clone(), publisher, shim };
     let driver = Driver::new(config, peer, means, disk.batches)?;
-    let sources = Sources { net, synced: disk.synced, asked };
+    let sources = Sources { net, synced: disk.synced, asked, founds };
     Ok((handle, driver.run(sources)))
-}
-
-fn begin(
-    config: &Config,
-    identity: &Identity,
-    net: &NetHandle,
-    disk: &disk::Disk,
-) -> Result<Peer, RunError> {
-    let parse = |text: &String| text.parse::<Address>().ok();
-    let known = identity.mesh.bootstrap.iter().chain(&config.bootstrap);
-    let bootstrap: Vec<_> = known.filter_map(parse).collect();
-    let bound = net.listen_addresses().first().copied().unwrap_or(config.listen);
-    let seed = keys::random()?;
-    let seed = seed.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-    let peer_config = PeerConfig {
-        node: identity.node,
-        mesh: identity.mesh.mesh,
-        certificate: identity.mesh.certificate.clone(),
-        name: config.name.clone(),
-        zone: config.zone.clone(),
-        addresses: identity::addresses(config, bound, &bootstrap),
-        bootstrap,
-        groups: config.groups.keys().cloned().collect(),
-        seed,
-        log_tail: LOG_TAIL_ENTRIES,
-    };
-    let (now, wall) = (clock::now(), clock::wall());
-    let root = keys::load(&config.data_dir, KeyFile::Root)?;
-    let publisher = keys::load(&config.data_dir, KeyFile::Publisher)?;
-    let founds = disk.stored.is_empty() && identity.mesh.bootstrap.is_empty() && root.is_some();
-    Ok(match publisher.filter(|_| founds) {
-        Some(publisher) => {
-            let name = identity.mesh.name.clone();
-            Peer::found(peer_config, now, wall, name, KeyId(publisher.public()))?
-        }
-        None => Peer::start(peer_config, now, wall, &disk.stored)?,
-    })
 }
 
 /// Where inputs come from.
@@ -206,6 +178,7 @@ struct Sources {
     net: Net,
     synced: mpsc::UnboundedReceiver<Token>,
     asked: mpsc::Receiver<Request>,
+    founds: bool,
 }
 
 impl Drop for Driver {
@@ -278,7 +251,7 @@ impl Driver {
     }
 
     async fn run(mut self, sources: Sources) -> Result<(), RunError> {
-        let Sources { net, mut synced, mut asked } = sources;
+        let Sources { net, mut synced, mut asked, founds } = sources;
         let Net { mut events, bulk, .. } = net;
         tokio::spawn(forward(bulk, self.chunks.clone()));
         let (Some(mut stored), Some(mut services), Some(mut failed_reads)) =
@@ -293,13 +266,16 @@ impl Driver {
             self.service(&group);
         }
         self.obey();
+        if founds {
+            self.found(&mut synced).await?;
+        }
         loop {
             let wake = self.sleep();
             tokio::select! {
                 biased;
                 token = synced.recv() => match token {
                     Some(token) => self.feed(Input::Persisted(token)),
-                    None => return Err(std::io::Error::other("the state cannot be written; see the log").into()),
+                    None => return Err(unwritable()),
                 },
                 Some(event) = events.recv() => self.take_net_event(event),
                 Some(stored) = stored.recv() => self.take_stored(stored),
@@ -311,6 +287,14 @@ impl Driver {
                 () = wake => self.feed(Input::Timeout),
             }
         }
+    }
+
+    /// Keeps that the mesh is founded, once it is, and before anybody hears of it.
+    async fn found(&mut self, synced: &mut mpsc::UnboundedReceiver<Token>) -> Result<(), RunError> {
+        let first = synced.recv().await.ok_or_else(unwritable)?;
+        keys::mark_founded(&self.config.data_dir)?;
+        self.feed(Input::Persisted(first));
+        Ok(())
     }
 
     /// Tells the machines what is staged already.
@@ -510,6 +494,10 @@ impl Driver {
         }
         outcome.tell();
     }
+}
+
+fn unwritable() -> RunError {
+    std::io::Error::other("the state cannot be written; see the log").into()
 }
 
 async fn forward(
