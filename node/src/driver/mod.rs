@@ -5,6 +5,7 @@
 //! * `disk`: small durable state; `storage`: releases; `service`: processes; `clock`: time
 //! * [`NodeHandle`]: how the daemon's API talks to the node
 
+mod attempts;
 mod beginning;
 mod clock;
 mod disk;

@@ -14,6 +14,7 @@ use baton_protocol::limits::REASON_BYTES_MAX;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::attempts::Attempts;
 use crate::runtime::agent_check::{AgentCheck, AgentState};
 use crate::runtime::drain;
 use crate::runtime::exec::{News, ServiceHandle, ShimProgram};
@@ -62,7 +63,11 @@ async fn run(setup: Setup, mut actions: mpsc::UnboundedReceiver<ServiceAction>) 
     let (probed, mut answers) = mpsc::channel(1);
     let mut service =
         Service { setup, handle, running: None, counting: false, probing: false, probed };
-    service.find().await;
+    let ended = service.setup.tell.clone();
+    tokio::select! {
+        () = service.find() => {}
+        () = ended.closed() => return,
+    }
     let mut news = service.handle.events();
     let mut probe_at = tokio::time::Instant::now();
     let mut counts = interval(COUNT_EVERY);
@@ -88,17 +93,20 @@ impl Service {
         let _ = self.setup.tell.send((self.setup.group.clone(), event)).await;
     }
 
-    /// Looks for a service that an earlier life of the daemon has left running.
+    /// Looks for a service that an earlier life of the daemon has left running. Nothing is said until it
+    /// is known: a service that serves must not count as gone because its shim does not answer.
     async fn find(&mut self) {
-        let running = match self.handle.ensure_shim().await {
-            Ok(status) => match status.state {
-                State::Running(running) => Some(running.release),
-                _ => None,
-            },
-            Err(error) => {
-                tracing::error!(group = %self.setup.group, %error, "the service's shim");
-                None
+        let mut attempts = Attempts::new(&self.setup.group, "asking the service's shim what runs");
+        let status = loop {
+            match self.handle.ensure_shim().await {
+                Ok(status) => break status,
+                Err(error) => attempts.failed(&error).await,
             }
+        };
+        attempts.succeeded();
+        let running = match status.state {
+            State::Running(running) => Some(running.release),
+            _ => None,
         };
         if let Some(release) = running {
             match self.load(release) {
@@ -162,18 +170,15 @@ impl Service {
             Some(running) => (running.spec.run.stop_signal, running.spec.run.stop_timeout),
             None => (15, Duration::from_secs(10)),
         };
-        loop {
+        let mut attempts = Attempts::new(&self.setup.group, "stopping the service");
+        let exited = loop {
             match self.handle.stop(signal, grace).await {
-                Ok(exited) => {
-                    let reason = exited.map_or_else(|| "stopped".to_owned(), |it| in_words(&it));
-                    return self.ended(reason).await;
-                }
-                Err(error) => {
-                    tracing::warn!(group = %self.setup.group, %error, "stopping; asked again");
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                }
+                Ok(exited) => break exited,
+                Err(error) => attempts.failed(&error).await,
             }
-        }
+        };
+        attempts.succeeded();
+        self.ended(exited.map_or_else(|| "stopped".to_owned(), |it| in_words(&it))).await;
     }
 
     async fn ended(&mut self, reason: String) {
@@ -265,4 +270,26 @@ fn in_words(exited: &Exited) -> String {
         start += 1;
     }
     text.split_off(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_said_of_a_service_whose_shim_cannot_be_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tell, mut told) = mpsc::channel(8);
+        let _actions = start(Setup {
+            group: "web".parse().unwrap(),
+            dir: dir.path().join("run"),
+            vars: BTreeMap::new(),
+            shim: ShimProgram { program: dir.path().join("no-such-shim"), options: Vec::new() },
+            store: Arc::new(Store::open(&dir.path().join("data")).unwrap()),
+            agent_check: None,
+            tell,
+        });
+        let said = tokio::time::timeout(Duration::from_secs(1), told.recv()).await;
+        assert!(said.is_err(), "{said:?}");
+    }
 }
