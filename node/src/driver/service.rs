@@ -1,6 +1,7 @@
 //! One group's service on this host: carries actions to its shim, and what is seen back.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +49,8 @@ struct Service {
 struct Running {
     release: ReleaseId,
     spec: ServiceSpec,
+    /// Where its connections are counted.
+    listen: Option<SocketAddr>,
     tree: PathBuf,
 }
 
@@ -124,8 +127,9 @@ impl Service {
         let spec = manifest.service();
         let spec = spec.ok_or("its baton.toml says nothing of how it is run ([run], [ready])")?;
         let spec = fill(spec, &self.setup.vars).map_err(|it| it.to_string())?;
+        let listen = spec.drain.address().map_err(|it| it.to_string())?;
         let tree = store.tree(release).map_err(|it| it.to_string())?;
-        Ok(Running { release, spec, tree })
+        Ok(Running { release, spec, listen, tree })
     }
 
     async fn act(&mut self, action: ServiceAction) {
@@ -241,13 +245,8 @@ impl Service {
     }
 
     async fn count(&self) {
-        let listen = self.running.as_ref().and_then(|running| running.spec.drain.listen.clone());
-        let Some(listen) = listen else { return };
-        let counted = match listen.parse() {
-            Ok(address) => tokio::task::spawn_blocking(move || drain::established(address)).await,
-            Err(_) => return,
-        };
-        match counted {
+        let Some(listen) = self.running.as_ref().and_then(|running| running.listen) else { return };
+        match tokio::task::spawn_blocking(move || drain::established(listen)).await {
             Ok(Ok(count)) => {
                 let count = u32::try_from(count).unwrap_or(u32::MAX);
                 self.tell(ServiceEvent::Connections(count)).await;

@@ -60,7 +60,7 @@ pub enum Probe {
 /// How a service is taken out of service before it is stopped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drain {
-    /// `host:port` that the service listens on: drained means no established connection to it.
+    /// `IP:port` that the service listens on: drained means no established connection to it.
     /// Without it, only the wait for the balancer counts.
     pub listen: Option<String>,
     /// How long the running requests may take to end. After that the step is aborted, not forced.

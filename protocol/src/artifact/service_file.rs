@@ -1,5 +1,6 @@
 //! `baton.toml`: a service definition as people write it.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -196,7 +197,7 @@ fn ready_of(raw: RawReady) -> Result<Readiness, SpecError> {
 
 fn drain_of(raw: RawDrain) -> Result<Drain, SpecError> {
     Ok(Drain {
-        listen: raw.listen.map(|address| host_port("drain.listen", address)).transpose()?,
+        listen: raw.listen.map(ip_port).transpose()?,
         timeout: span("drain.timeout", raw.timeout, Duration::from_secs(30))?,
         balancer_delay: span("drain.balancer_delay", raw.balancer_delay, Duration::ZERO)?,
     })
@@ -253,12 +254,45 @@ fn host_port(key: &'static str, value: String) -> Result<String, SpecError> {
     Err(SpecError::Address { key, value, wanted: "host:port" })
 }
 
+/// Where connections are counted. The kernel counts them by addresses and knows no names. What stands
+/// for a variable is checked when it is filled in.
+fn ip_port(value: String) -> Result<String, SpecError> {
+    let open = |text: &str| text.contains("${");
+    let fits = match value.rsplit_once(':') {
+        None => open(&value),
+        Some((host, port)) => {
+            let host_fits = open(host) || format!("{host}:0").parse::<SocketAddr>().is_ok();
+            host_fits && (open(port) || port.parse::<u16>().is_ok())
+        }
+    };
+    if fits { Ok(value) } else { Err(no_ip_port(value)) }
+}
+
+fn no_ip_port(value: String) -> SpecError {
+    let wanted =
+        "IP:port, such as 127.0.0.1:8080: connections are counted by addresses, not by names";
+    SpecError::Address { key: "drain.listen", value, wanted }
+}
+
 /// The definition with each `${name}` replaced by the node's value for it.
 ///
 /// # Errors
-/// A variable without a value, by its name.
+/// A variable without a value, by its name; a `drain.listen` that becomes no address.
 pub fn fill(spec: &ServiceSpec, vars: &BTreeMap<String, String>) -> Result<ServiceSpec, SpecError> {
-    Ok(map_texts(spec, |text| template::fill_from(text, vars))?)
+    let filled = map_texts(spec, |text| template::fill_from(text, vars))?;
+    filled.drain.address()?;
+    Ok(filled)
+}
+
+impl Drain {
+    /// Where connections are counted, once the variables are filled in.
+    ///
+    /// # Errors
+    /// It is no address.
+    pub fn address(&self) -> Result<Option<SocketAddr>, SpecError> {
+        let parse = |text: &String| text.parse().map_err(|_| no_ip_port(text.clone()));
+        self.listen.as_ref().map(parse).transpose()
+    }
 }
 
 /// The variables that [`fill`] needs values for.
@@ -377,6 +411,20 @@ mod tests {
         assert!(refused(&format!("{LEAST}timeout = '2'")).starts_with("ready.timeout: \"2\""));
         assert!(refused(&LEAST.replace("127.0.0.1:80", "localhost")).contains("host:port"));
         assert!(refused(&LEAST.replace("bin/web", "${")).contains("needs a name"));
+        let drain = |listen: &str| parse(&format!("{LEAST}[drain]\nlisten = '{listen}'"));
+        for good in
+            ["127.0.0.1:80", "[::]:${port}", "${ip}:${port}", "0.0.0.0:${port}", "${address}"]
+        {
+            assert!(drain(good).is_ok(), "{good}");
+        }
+        for bad in ["localhost:80", "localhost:${port}", "127.0.0.1", ":80", "127.0.0.1:http"] {
+            let said = drain(bad).unwrap_err().to_string();
+            assert!(said.starts_with("drain.listen: ") && said.contains("IP:port"), "{said}");
+        }
+        let spec = drain("${ip}:80").unwrap().spec.unwrap();
+        let filled = |ip: &str| fill(&spec, &[("ip".to_owned(), ip.to_owned())].into());
+        assert!(filled("10.0.0.1").is_ok());
+        assert!(matches!(filled("localhost"), Err(SpecError::Address { .. })));
         let signal = |value: &str| {
             parse(&LEAST.replace("[ready]", &format!("stop_signal={value}\n[ready]")))
         };
