@@ -13,8 +13,9 @@ use super::layout::Layout;
 use super::{Store, StoreError, disk, entries};
 
 impl Store {
-    /// Removes the staged releases that are not in `keep`, and returns them. What a group's link
-    /// points at is kept in any case.
+    /// Removes the releases that are not in `keep`, whole or not, and returns them: also what an earlier
+    /// run had begun to fetch, and nobody wants any more. What a group's link points at is kept in any
+    /// case.
     ///
     /// # Errors
     /// A directory cannot be moved or removed; those before it are gone.
@@ -22,7 +23,7 @@ impl Store {
         let pinned = self.pinned()?;
         let staged: Vec<_> = self.state().staged.keys().copied().collect();
         let kept = |id: &ReleaseId| keep.contains(id) || pinned.contains(id);
-        let going: Vec<_> = staged.into_iter().filter(|id| !kept(id)).collect();
+        let mut going: Vec<_> = staged.into_iter().filter(|id| !kept(id)).collect();
         for &release in &going {
             let dir = self.release_dir(release)?;
             let mut state = self.state();
@@ -32,26 +33,22 @@ impl Store {
             self.files.close(release);
             self.discard(&dir)?;
         }
+        for release in self.partials()?.into_iter().filter(|id| !keep.contains(id)) {
+            self.remove_partial(release)?;
+            going.push(release);
+        }
         Ok(going)
     }
 
-    /// Forgets a release that is not whole, and removes what is there of it. Nothing happens where
-    /// there is none.
-    ///
-    /// # Errors
-    /// Its directory cannot be moved or removed.
-    pub fn remove_partial(&self, release: ReleaseId) -> Result<(), StoreError> {
+    /// Forgets a release that is not whole, and removes what is there of it.
+    fn remove_partial(&self, release: ReleaseId) -> Result<(), StoreError> {
         self.state().partial.remove(&release);
         self.files.close(release);
-        let dir = self.layout.partial(release);
-        if dir.exists() { self.discard(&dir) } else { Ok(()) }
+        self.discard(&self.layout.partial(release))
     }
 
     /// The releases that are not whole, those of earlier runs included.
-    ///
-    /// # Errors
-    /// The directory cannot be listed.
-    pub fn partials(&self) -> Result<Vec<ReleaseId>, StoreError> {
+    pub(super) fn partials(&self) -> Result<Vec<ReleaseId>, StoreError> {
         let paths = entries(&self.layout.staging())?;
         let id = |path: &Path| path.file_name()?.to_str()?.parse().ok();
         Ok(paths.iter().filter_map(|path| id(path)).collect())

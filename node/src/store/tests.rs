@@ -384,16 +384,23 @@ fn current_moves_only_to_what_is_staged_and_pins_it() {
 }
 
 #[test]
-fn a_partial_release_can_be_removed_and_begun_again() {
+fn a_partial_release_that_nobody_wants_is_removed_and_can_be_begun_again() {
     let (source, a, b) = (temp(), temp(), temp());
     sample(source.path());
     let (from, to) = (Store::open(a.path()).unwrap(), Store::open(b.path()).unwrap());
     let packed = pack(&from, source.path(), "1", 1);
     announce(&from, &to, &packed.signed);
     fetch(&from, &to, packed.id, &[0, 1]);
-    to.remove_partial(packed.id).unwrap();
-    assert!(!staging(&b, packed.id).exists());
-    to.remove_partial(packed.id).unwrap();
+    let half = staging(&b, packed.id);
+    assert!(to.retain(&[packed.id].into()).unwrap().is_empty() && half.exists());
+    assert_eq!(to.retain(&BTreeSet::new()).unwrap(), [packed.id]);
+    assert!(!half.exists());
+    // What an earlier run has begun goes as well.
+    announce(&from, &to, &packed.signed);
+    drop(to);
+    let to = Store::open(b.path()).unwrap();
+    assert_eq!(to.retain(&BTreeSet::new()).unwrap(), [packed.id]);
+    assert!(!half.exists());
     assert_eq!(spread(&from, &to, &packed.signed).resumed_bytes, 0);
 }
 
