@@ -51,6 +51,9 @@ pub struct SetArguments {
     /// Let the only node of the group be down; `--allow-downtime=false` takes it back.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     allow_downtime: Option<bool>,
+    /// Let a min-healthy of 0 be enough; `--allow-unproven=false` takes it back.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    allow_unproven: Option<bool>,
 }
 
 /// Sets or lists.
@@ -66,6 +69,7 @@ pub async fn run(shared: &Shared, command: Command) -> Outcome {
         allow_half: arguments.allow_half,
         allow_downtime: arguments.allow_downtime,
         min_healthy_ms: arguments.min_healthy.map(milliseconds),
+        allow_unproven: arguments.allow_unproven,
         stages: arguments.stages,
         soak_ms: arguments.soak.map(milliseconds),
         on_failure: arguments.on_failure.map(|it| match it.as_str() {

@@ -297,6 +297,8 @@ pub struct GroupBody {
     pub allow_downtime: Option<bool>,
     /// Milliseconds.
     pub min_healthy_ms: Option<u64>,
+    /// It may be 0.
+    pub allow_unproven: Option<bool>,
     /// Growing percentages, the last 100.
     pub stages: Option<Vec<u8>>,
     /// Milliseconds.
@@ -319,6 +321,7 @@ async fn set_group(
         allow_half: body.allow_half,
         allow_downtime: body.allow_downtime,
         min_healthy: body.min_healthy_ms.map(core::time::Duration::from_millis),
+        allow_unproven: body.allow_unproven,
         stages: body.stages,
         soak: body.soak_ms.map(core::time::Duration::from_millis),
         on_failure: body.on_failure,

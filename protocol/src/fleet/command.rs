@@ -209,6 +209,8 @@ pub struct PolicyChange {
     /// See [`Policy`].
     pub min_healthy: Option<core::time::Duration>,
     /// See [`Policy`].
+    pub allow_unproven: Option<bool>,
+    /// See [`Policy`].
     pub stages: Option<Vec<u8>>,
     /// See [`Policy`].
     pub soak: Option<core::time::Duration>,
@@ -227,6 +229,7 @@ impl PolicyChange {
             ..self.max_unavailable.unwrap_or(old)
         };
         policy.min_healthy = self.min_healthy.unwrap_or(policy.min_healthy);
+        policy.allow_unproven = self.allow_unproven.unwrap_or(policy.allow_unproven);
         policy.soak = self.soak.unwrap_or(policy.soak);
         policy.on_failure = self.on_failure.unwrap_or(policy.on_failure);
         if let Some(stages) = &self.stages {

@@ -218,5 +218,10 @@ fn check_policy(policy: &Policy) -> Result<(), Refusal> {
     if stages.first() == Some(&0) {
         return Err(Refusal::Policy("a stage of 0% would update nobody".to_owned()));
     }
+    if policy.min_healthy.is_zero() && !policy.allow_unproven {
+        let text = "min_healthy 0 takes a service's first good answer for a proof, and the next one is \
+                    stopped on it: use some seconds, or say --allow-unproven";
+        return Err(Refusal::Policy(text.to_owned()));
+    }
     Ok(())
 }

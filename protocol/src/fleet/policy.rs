@@ -13,6 +13,8 @@ pub struct Policy {
     pub max_unavailable: Cap,
     /// How long a service must be ready before it counts as available.
     pub min_healthy: Duration,
+    /// Whether that may be no time at all: then the first good answer is proof enough.
+    pub allow_unproven: bool,
     /// Shares of the members, in percent, growing to 100: after each the rollout soaks. The rollout
     /// takes a stage's share rounded up, at least one node.
     pub stages: Vec<u8>,
@@ -37,6 +39,7 @@ impl Default for Policy {
         Self {
             max_unavailable: Cap::default(),
             min_healthy: Duration::from_secs(10),
+            allow_unproven: false,
             stages: vec![100],
             soak: Duration::ZERO,
             on_failure: OnFailure::Rollback,

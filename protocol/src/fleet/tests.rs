@@ -1,5 +1,6 @@
 //! What the log refuses, whoever proposes it.
 
+use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::command::{
@@ -265,6 +266,23 @@ fn a_cap_that_falls_revokes_nothing_and_grants_nothing() {
     mesh.begin(1).unwrap();
     mesh.close(1, 1, Proof::Ready { release: mesh.new }).unwrap();
     assert!(mesh.grant(&[3], PermitKind::Restart, &[]).is_err());
+}
+
+#[test]
+fn no_time_of_proof_must_be_allowed_in_so_many_words() {
+    let mut mesh = Mesh::new(8, "2");
+    let mut set = |min_healthy, allow_unproven| {
+        let min_healthy = Some(Duration::from_secs(min_healthy));
+        let change = PolicyChange { min_healthy, allow_unproven, ..PolicyChange::default() };
+        let (group, person) = (mesh.group.clone(), String::new());
+        mesh.say(1, Command::SetGroup { group, change, person }).outcome
+    };
+    let refused = set(0, None).unwrap_err().to_string();
+    assert!(refused.contains("--allow-unproven"), "{refused}");
+    assert!(set(1, None).is_ok());
+    assert!(set(0, Some(true)).is_ok());
+    assert!(set(0, None).is_ok(), "what is allowed stays allowed");
+    assert!(set(0, Some(false)).is_err());
 }
 
 #[test]
