@@ -235,7 +235,7 @@ fn end(view: &RolloutView) -> Option<Exit> {
     match view.phase.as_str() {
         "done" => Some(Exit::Done),
         "rolled-back" => Some(Exit::RolledBack),
-        "paused" if view.back => Some(Exit::RollbackIncomplete),
+        "paused" if view.back && !view.paused_by_person => Some(Exit::RollbackIncomplete),
         "paused" => Some(Exit::Paused),
         "aborted" | "superseded" => Some(Exit::Error),
         _ => None,

@@ -141,6 +141,9 @@ pub struct RolloutView {
     pub reason: Option<String>,
     /// Whether it was on its way back when it paused.
     pub back: bool,
+    /// Whether a person paused it, and no failure did.
+    #[serde(default)]
+    pub paused_by_person: bool,
     /// Whether nothing more happens in it.
     pub over: bool,
     /// Who leads the log, as far as this node knows: without it nothing more is granted.
@@ -412,6 +415,7 @@ pub fn rollout(
                 (Some(_), None) => Some("silent".to_owned()),
             },
             staged: report.map(|report| report.staged.contains(&rollout.release)),
+            fetched: report.and_then(|report| report.fetching.get(&rollout.release).copied()),
             permit: fleet.permit_of(*node).map(|permit| permit.id.to_string()),
             failure: rollout.failed.get(node).cloned(),
         }

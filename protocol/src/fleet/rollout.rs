@@ -56,6 +56,8 @@ pub enum Phase {
         reason: String,
         /// Why it turned back, where it was on its way back.
         back: Option<String>,
+        /// Whether a person ordered it: nothing is wrong then.
+        ordered: bool,
     },
     /// Permits for `previous` are granted.
     RollingBack {
@@ -107,9 +109,9 @@ impl Rollout {
         !self.phase.is_over() && !matches!(self.phase, Phase::Paused { .. })
     }
 
-    pub(super) fn pause(&mut self, reason: &str) {
+    pub(super) fn pause(&mut self, reason: &str, ordered: bool) {
         let (reason, back) = (reason.to_owned(), self.back().cloned());
-        self.phase = Phase::Paused { reason, back };
+        self.phase = Phase::Paused { reason, back, ordered };
     }
 
     /// What members are to run at its end, as it stands now.

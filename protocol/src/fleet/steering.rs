@@ -175,7 +175,7 @@ impl Fleet {
                     rollout.phase = Phase::under_way(rollout.back().cloned());
                 }
             }
-            Verdict::Pause { reason } => self.active_mut(name)?.pause(reason),
+            Verdict::Pause { reason } => self.active_mut(name)?.pause(reason, false),
             Verdict::Rollback { reason } => events.extend(self.turn_back(name, reason)?),
             Verdict::RolledBack => self.complete_rollback(name, now)?,
         }
@@ -278,7 +278,7 @@ impl Fleet {
         let mut events = vec![Event::RolloutChanged(id), Event::GroupChanged(name.clone())];
         match order {
             Order::Pause => {
-                rollout.pause("paused by a person; `baton rollout resume` goes on");
+                rollout.pause("paused by a person; `baton rollout resume` goes on", true);
             }
             Order::Resume => {
                 resume(rollout)?;
