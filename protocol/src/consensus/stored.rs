@@ -13,8 +13,8 @@ use crate::codec::{self, DecodeError};
 use crate::disk::{Key, Write};
 use crate::id::{LogIndex, NodeId, VoterId};
 
-/// Why a voter could not be brought back from its disk. Its node goes on without it; the voter is
-/// to be replaced by one with a new id.
+/// Why a voter could not be brought back from its disk. Its node does not start then: nobody knows what
+/// else that disk has lost. The others replace the voter by one with a new id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
     /// The disk belongs to no voter.
