@@ -242,7 +242,8 @@ impl Mesh {
         self.nodes.iter().position(|node| node.name == name).unwrap()
     }
 
-    /// Writes a release's directory: `mode` is empty, `unready` or `crash`.
+    /// Writes a release's directory: `mode` is empty, `unready`, `crash`, or `drained`, whose drain waits
+    /// for every open connection.
     pub fn release(&self, version: &str, mode: &str) -> String {
         let source = self.dir.path().join(format!("source-{version}"));
         std::fs::create_dir_all(&source).unwrap();
@@ -253,7 +254,11 @@ impl Mesh {
              deadline = \"4s\"\n",
             testd.display()
         );
-        std::fs::write(source.join("baton.toml"), spec).unwrap();
+        let drain = match mode {
+            "drained" => "[drain]\nlisten = \"127.0.0.1:${port}\"\ntimeout = \"5m\"\n",
+            _ => "",
+        };
+        std::fs::write(source.join("baton.toml"), spec + drain).unwrap();
         std::fs::write(source.join("VERSION"), version).unwrap();
         std::fs::write(source.join("MODE"), mode).unwrap();
         std::fs::write(source.join("data"), vec![b'x'; 300_000]).unwrap();
@@ -262,7 +267,12 @@ impl Mesh {
 
     /// Deploys a good release and asserts that it gets everywhere.
     pub fn deploy(&self, version: &str) {
-        let source = self.release(version, "");
+        self.deploy_as(version, "");
+    }
+
+    /// As [`Mesh::deploy`], of a release of this mode.
+    pub fn deploy_as(&self, version: &str, mode: &str) {
+        let source = self.release(version, mode);
         self.cli(0, &["deploy", &source, "-g", "web", "--version", version]).code(0);
         self.assert_version(version);
     }

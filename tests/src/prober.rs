@@ -13,14 +13,34 @@ const WITHIN: Duration = Duration::from_millis(500);
 
 /// What one probe saw: `Some` body of a 200, or down.
 pub fn probe(port: u16) -> Option<String> {
+    ask(port, "/ready")
+}
+
+/// The process that serves on a port, by its own word.
+pub fn pid(port: u16) -> Option<u32> {
+    ask(port, "/pid")?.parse().ok()
+}
+
+/// The body of a 200; nothing where all of it is not here in time.
+fn ask(port: u16, path: &str) -> Option<String> {
+    let until = Instant::now() + WITHIN;
+    // A timeout of 0 would be none; who comes too late gets an error from either.
+    let left = || until.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
     let address = SocketAddr::from(([127, 0, 0, 1], port));
-    let mut stream = TcpStream::connect_timeout(&address, WITHIN).ok()?;
-    stream.set_read_timeout(Some(WITHIN)).ok()?;
-    stream.write_all(b"GET /ready HTTP/1.0\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
+    let mut stream = TcpStream::connect_timeout(&address, left()).ok()?;
+    stream.set_write_timeout(Some(left())).ok()?;
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
+    let (mut answer, mut part) = (Vec::new(), [0; 4096]);
+    loop {
+        stream.set_read_timeout(Some(left())).ok()?;
+        match stream.read(&mut part).ok()? {
+            0 => break,
+            read => answer.extend_from_slice(&part[..read]),
+        }
+    }
+    let answer = String::from_utf8(answer).ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
-    head.contains(" 200 ").then(|| body.to_owned())
+    (head.contains(" 200 ") && Instant::now() <= until).then(|| body.to_owned())
 }
 
 /// Probes ports until it is asked what it saw.
@@ -97,6 +117,25 @@ mod tests {
         assert_eq!((seen.most_down, seen.ever_down), (1, 2));
         let together = [(0, false), (1, false), (0, true), (1, true)];
         assert_eq!(count(3, together.into_iter()).most_down, 2);
+    }
+
+    #[test]
+    fn an_answer_that_only_trickles_is_too_late() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let trickle = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            for byte in b"HTTP/1.1 200 OK\r\n\r\nv1" {
+                if stream.write_all(&[*byte]).is_err() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let begun = Instant::now();
+        assert_eq!(probe(port), None);
+        assert!(begun.elapsed() < 2 * WITHIN, "{:?}", begun.elapsed());
+        trickle.join().unwrap();
     }
 
     #[test]

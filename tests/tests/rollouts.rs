@@ -2,11 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::net::TcpStream;
 use std::process::Stdio;
 use std::time::Duration;
 
 use baton_tests::mesh::{Mesh, wait};
-use baton_tests::prober::{Prober, probe};
+use baton_tests::prober::{Prober, pid, probe};
 
 #[test]
 fn an_upgrade_takes_down_one_at_a_time_and_reaches_all() {
@@ -65,23 +66,37 @@ fn the_coordinator_is_killed_and_another_one_goes_on() {
 #[test]
 fn a_holder_that_is_killed_keeps_its_permit_and_goes_on() {
     let mut mesh = Mesh::start(4, "1");
-    mesh.deploy("v1");
+    mesh.deploy_as("v1", "drained");
     let leader = mesh.leader();
     let source = mesh.release("v2", "");
     mesh.cli(0, &["seed", &source, "--version", "v2"]).code(0);
     let prober = Prober::start(&mesh.ports());
+    // Connections that stay open keep a service from being stopped; the leader's turn passes, as its
+    // death is another test.
+    let mut ports = mesh.ports();
+    ports.remove(leader);
+    let connect = |port: &u16| TcpStream::connect(("127.0.0.1", *port)).unwrap();
+    let open: Vec<_> = ports.iter().map(connect).collect();
     mesh.cli(leader, &["deploy", "v2", "-g", "web", "--no-wait"]).code(0);
-    // One that does not lead: that is another test.
     let holder = wait("a holder that does not lead", || {
         Some(mesh.holder(leader)).filter(|holder| *holder != leader)
     });
     let name = mesh.nodes[holder].name.clone();
+    wait("it drains", || {
+        let permits = mesh.json(leader, "permits")?;
+        (permits[0]["begun"] == true).then_some(())
+    });
+    let ports = mesh.ports();
+    let pids = || ports.iter().map(|port| wait("its pid", || pid(*port))).collect::<Vec<_>>();
+    let before = pids();
     mesh.kill(holder);
     std::thread::sleep(Duration::from_secs(6));
     let permits = mesh.json(leader, "permits").unwrap();
     let holders: Vec<_> = permits.as_array().unwrap().iter().map(|it| &it["node"]).collect();
     assert_eq!(holders, [&name], "its permit is open, and with a cap of 1 nobody else has one");
+    assert_eq!(pids(), before, "nobody's service was due to stop, not even the holder's");
     mesh.up(holder);
+    drop(open);
     mesh.cli(leader, &["rollout", "status", "-g", "web", "--wait", "--timeout", "60s"]).code(0);
     let seen = prober.finish();
     assert_eq!(seen.most_down, 1, "{seen:?}");
@@ -93,7 +108,8 @@ fn a_server_that_is_down_already_counts() {
     let mut mesh = Mesh::start(4, "1");
     mesh.deploy("v1");
     let leader = mesh.leader();
-    let dead = (leader + 1) % 4;
+    // Neither who leads nor who signs.
+    let dead = (1..4).find(|at| *at != leader).unwrap();
     mesh.kill(dead);
     mesh.kill_service(dead);
     assert_eq!(probe(mesh.nodes[dead].service_port), None);
@@ -103,12 +119,10 @@ fn a_server_that_is_down_already_counts() {
     let mut others = mesh.ports();
     others.remove(dead);
     let prober = Prober::start(&others);
-    let from = leader;
-    // Only the founder may sign: where it is the dead one, what it seeded before is rolled out.
-    mesh.cli(0, &["seed", &source, "--version", "v2"]);
-    mesh.cli(from, &["deploy", "v2", "-g", "web", "--no-wait"]).code(0);
+    mesh.cli(0, &["seed", &source, "--version", "v2"]).code(0);
+    mesh.cli(leader, &["deploy", "v2", "-g", "web", "--no-wait"]).code(0);
     let reason = wait("it says what blocks it", || {
-        let view = mesh.json(from, "rollout status -g web")?;
+        let view = mesh.json(leader, "rollout status -g web")?;
         view["reason"].as_str().filter(|_| view["phase"] == "blocked").map(str::to_owned)
     });
     assert!(reason.contains(&format!("{} is silent", mesh.nodes[dead].name)), "{reason}");

@@ -1,4 +1,5 @@
-//! The service of the tests: answers `/ready` with its release's `VERSION`, as its `MODE` says.
+//! The service of the tests: answers `/ready` with its release's `VERSION`, as its `MODE` says, and
+//! `/pid` with its process' number.
 //! `testd PORT`, run in the release's directory.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -18,16 +19,20 @@ fn main() {
     let body = if mode == "unready" { "no database".to_owned() } else { version };
     let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
     for stream in listener.incoming().flatten() {
-        let answer = format!(
-            "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-            body.len()
-        );
-        std::thread::spawn(move || serve(stream, &answer));
+        let body = body.clone();
+        std::thread::spawn(move || serve(stream, status, body));
     }
 }
 
-fn serve(mut stream: TcpStream, answer: &str) {
+fn serve(mut stream: TcpStream, status: &str, mut body: String) {
     let mut request = [0; 4096];
-    let _ = stream.read(&mut request);
-    let _ = stream.write_all(answer.as_bytes());
+    let read = stream.read(&mut request).unwrap_or_default();
+    if request[..read].starts_with(b"GET /pid ") {
+        body = std::process::id().to_string();
+    }
+    let _ = write!(
+        stream,
+        "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
 }
