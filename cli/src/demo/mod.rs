@@ -102,6 +102,7 @@ mod tests {
         assert_eq!(check(&args(20, "10%")), Ok(2));
         assert!(check(&args(1, "1")).is_err());
         assert!(check(&args(9, "10%")).is_err());
+        assert!(check(&args(20, "10")).is_err());
         let missing = Args { path: Some("/nowhere/at/all".into()), ..args(2, "1") };
         assert!(check(&missing).is_err());
     }

@@ -4,6 +4,8 @@ use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
+use baton_protocol::fleet::policy::{Cap, CapError, CapSyntax};
+
 /// Ports below those that the kernel gives to clients by default, so that no client's connection
 /// takes a port between now and its use.
 const PORT_FIRST: u16 = 20_000;
@@ -98,32 +100,18 @@ fn is_free(port: u16) -> bool {
     TcpListener::bind(("127.0.0.1", port)).is_ok()
 }
 
-/// The cap that a `max_unavailable` allows on so many nodes: a count, or a percentage that rounds
-/// down.
+/// The cap that a `max_unavailable` allows on so many nodes, as the mesh itself would say.
 ///
 /// # Errors
-/// In words, when it is neither, or allows nothing.
+/// In words, when it is none, or allows nothing, or too much.
 pub fn cap(max_unavailable: &str, nodes: usize) -> Result<usize, String> {
-    let text = max_unavailable.trim();
-    let wrong = || format!("--max-unavailable: \"{text}\" is no count and no percentage");
-    let Some(percent) = text.strip_suffix('%') else {
-        let count: usize = text.parse().map_err(|_| wrong())?;
-        return if count == 0 {
-            Err("--max-unavailable: 0 allows no restart".into())
-        } else {
-            Ok(count)
-        };
-    };
-    let percent: usize = percent.trim().parse().map_err(|_| wrong())?;
-    if percent > 100 {
-        return Err(wrong());
-    }
-    match nodes * percent / 100 {
-        0 => Err(format!(
-            "--max-unavailable: {text} of {nodes} nodes is less than one; {}% would do, or the count 1",
-            100_usize.div_ceil(nodes.max(1))
+    let cap: Cap = max_unavailable.trim().parse().map_err(|it: CapSyntax| it.to_string())?;
+    match cap.limit(nodes) {
+        Ok(limit) => Ok(limit as usize),
+        Err(CapError::Half { limit, members, most }) => Err(format!(
+            "max_unavailable {limit} of {members} nodes is half or more: at most {most} here"
         )),
-        cap => Ok(cap),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -138,6 +126,8 @@ mod tests {
         assert_eq!(cap("3", 20), Ok(3));
         assert!(cap("10%", 9).unwrap_err().contains("12%"));
         assert!(cap("0", 9).is_err());
+        assert_eq!(cap("9", 20), Ok(9));
+        assert!(cap("10", 20).unwrap_err().contains("at most 9"));
         assert!(cap("many", 9).is_err());
         assert!(cap("101%", 9).is_err());
     }
