@@ -80,6 +80,7 @@ fn pack(
         version,
         sequence: Sequence(highest.unwrap_or_default().0 + 1),
         expires: None,
+        known: known.to_vec(),
     };
     let packed = store.pack(&request, &|_| {});
     let packed = packed.map_err(|error| SeedError::Source(error.to_string()))?;

@@ -135,8 +135,8 @@ pub enum SourceError {
     /// Nothing says what it is a release of.
     #[error("names no service: write service = \"name\" in baton.toml, or give the name")]
     NoService,
-    /// The version is on this host with other contents.
-    #[error("{service} {version} is on this host already, with other contents")]
+    /// The mesh, or this host, has the version with other contents.
+    #[error("{service} {version} is there already, with other contents: call this one otherwise")]
     VersionTaken {
         /// The service.
         service: ServiceName,

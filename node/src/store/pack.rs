@@ -39,6 +39,8 @@ pub struct PackRequest {
     pub sequence: Sequence,
     /// After this no rollout forward to it may be created.
     pub expires: Option<UnixTime>,
+    /// Releases that the mesh knows, here or not: what they are called stays theirs.
+    pub known: Vec<SignedHeader>,
 }
 
 /// How far packing is.
@@ -59,7 +61,7 @@ pub struct PackProgress {
 pub struct Packed {
     /// Which release.
     pub id: ReleaseId,
-    /// Its header, without signatures: see [`Store::set_signatures`].
+    /// Its header, without signatures where it is new: see [`Store::set_signatures`].
     pub signed: SignedHeader,
     /// What the header says.
     pub header: Header,
@@ -154,7 +156,11 @@ impl Store {
             size_bytes: manifest.size_bytes(),
             files: manifest.files(),
         };
-        let mut packed = self.described(header, manifest, found.dropped_bits.clone());
+        let signed = match known_as(&header, &request.known, source)? {
+            Some(known) => known.clone(),
+            None => SignedHeader { bytes: codec::encode(&header), signatures: Vec::new() },
+        };
+        let mut packed = self.described(signed, manifest, found.dropped_bits.clone())?;
         if let Some(staged) = self.same_version(source, &packed.header)? {
             return Ok(Packed { was_staged: true, ..self.described_staged(staged, packed)? });
         }
@@ -165,10 +171,15 @@ impl Store {
         Ok(packed)
     }
 
-    fn described(&self, header: Header, manifest: Manifest, dropped_bits: Vec<SafePath>) -> Packed {
-        let signed = SignedHeader { bytes: codec::encode(&header), signatures: Vec::new() };
+    fn described(
+        &self,
+        signed: SignedHeader,
+        manifest: Manifest,
+        dropped_bits: Vec<SafePath>,
+    ) -> Result<Packed, StoreError> {
         let (id, manifest) = (signed.id(), Arc::new(manifest));
-        Packed { id, signed, header, manifest, new_bytes: 0, dropped_bits, was_staged: false }
+        let header = super::header_of(id, &signed)?;
+        Ok(Packed { id, signed, header, manifest, new_bytes: 0, dropped_bits, was_staged: false })
     }
 
     fn described_staged(&self, id: ReleaseId, packed: Packed) -> Result<Packed, StoreError> {
@@ -188,8 +199,7 @@ impl Store {
         if old.manifest == new.manifest {
             return Ok(Some(staged.id));
         }
-        let (service, version) = (new.service.clone(), new.version.clone());
-        Err(StoreError::source(source, SourceError::VersionTaken { service, version }))
+        Err(version_taken(source, new))
     }
 
     /// How the service's last release on this host was cut, or what fits.
@@ -203,6 +213,28 @@ impl Store {
         let releases: Vec<_> = older.iter().map(|old| (old.release, &*old.manifest)).collect();
         dedup::plan(&packed.manifest, &releases).missing_bytes
     }
+}
+
+/// The release of the same version that the mesh knows, which must have the same contents. A release
+/// that is only gone from this disk comes back as itself, and not as a second one of its name.
+fn known_as<'a>(
+    new: &Header,
+    known: &'a [SignedHeader],
+    source: &Path,
+) -> Result<Option<&'a SignedHeader>, StoreError> {
+    for signed in known {
+        let Ok(old) = signed.header() else { continue };
+        if old.service == new.service && old.version == new.version {
+            let same = old.manifest == new.manifest;
+            return if same { Ok(Some(signed)) } else { Err(version_taken(source, new)) };
+        }
+    }
+    Ok(None)
+}
+
+fn version_taken(source: &Path, new: &Header) -> StoreError {
+    let (service, version) = (new.service.clone(), new.version.clone());
+    StoreError::source(source, SourceError::VersionTaken { service, version })
 }
 
 impl Counter<'_> {

@@ -74,6 +74,7 @@ fn request(source: &Path, version: &str, sequence: u64) -> PackRequest {
         version: version.parse().unwrap(),
         sequence: Sequence(sequence),
         expires: None,
+        known: Vec::new(),
     }
 }
 
@@ -353,6 +354,25 @@ fn a_version_is_one_release_for_ever() {
     let taken = store.pack(&request("1", 2), &|_| {}).unwrap_err();
     assert!(matches!(taken, StoreError::Source { cause: SourceError::VersionTaken { .. }, .. }));
     assert_eq!(store.list().len(), 1);
+}
+
+#[test]
+fn a_version_that_the_mesh_knows_stays_what_it_is() {
+    let (source, a, b) = (temp(), temp(), temp());
+    write(source.path(), "f", b"x", 0o644);
+    let known = vec![pack(&Store::open(a.path()).unwrap(), source.path(), "1", 1).signed];
+    // Another store, or the same one later: the release itself is not here any more.
+    let store = Store::open(b.path()).unwrap();
+    write(source.path(), "f", b"other", 0o644);
+    let request =
+        |version| PackRequest { known: known.clone(), ..request(source.path(), version, 2) };
+    let refused = store.pack(&request("1"), &|_| {}).unwrap_err();
+    assert!(refused.to_string().contains("other contents"), "{refused}");
+    assert!(store.list().is_empty());
+    assert!(store.pack(&request("2"), &|_| {}).is_ok());
+    write(source.path(), "f", b"x", 0o644);
+    let again = store.pack(&request("1"), &|_| {}).unwrap();
+    assert_eq!((again.id, again.was_staged), (known[0].id(), false));
 }
 
 #[test]
