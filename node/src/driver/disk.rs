@@ -60,6 +60,8 @@ pub(super) fn open(path: &Path) -> Result<Disk, DiskError> {
         })?;
         decoded.insert(key, value);
     }
+    // As many as the machines let wait for the disk: a voter's `HELD_MAX`, a journal for each group, an
+    // address book and a fleet now and then. The loop may not wait here: what it waits for is behind it.
     let (batches, taken) = mpsc::unbounded_channel();
     let (tell, synced) = mpsc::unbounded_channel();
     std::thread::Builder::new()

@@ -206,7 +206,7 @@ struct Driver {
     batches: mpsc::UnboundedSender<Batch>,
     store_commands: mpsc::UnboundedSender<StoreCommand>,
     chunks: mpsc::Sender<crate::net::BulkEvent>,
-    stored: Option<mpsc::UnboundedReceiver<Stored>>,
+    stored: Option<mpsc::Receiver<Stored>>,
     services: BTreeMap<GroupName, mpsc::UnboundedSender<ServiceAction>>,
     tell_service: mpsc::Sender<(GroupName, ServiceEvent)>,
     service_events: Option<mpsc::Receiver<(GroupName, ServiceEvent)>>,
@@ -226,9 +226,10 @@ impl Driver {
         means: Means,
         batches: mpsc::UnboundedSender<Batch>,
     ) -> Result<Self, RunError> {
-        let (tell_stored, stored) = mpsc::unbounded_channel();
+        let (tell_stored, stored) = mpsc::channel(storage::STORED_MAX);
         let (store_commands, chunks) = storage::start(Arc::clone(&means.store), tell_stored)?;
         let (tell_service, service_events) = mpsc::channel(SERVICE_EVENTS_MAX);
+        // As many as the swarm has uploads under way: some dozens.
         let (upload_reads, failed_reads) = mpsc::unbounded_channel();
         Ok(Self {
             config,

@@ -56,6 +56,8 @@ struct Running {
 
 /// Starts the task of one service. It tells first what it finds running.
 pub(super) fn start(setup: Setup) -> mpsc::UnboundedSender<ServiceAction> {
+    // A unit waits for what came of `Start` and `Stop`; besides these it says a few words at each of its
+    // steps, and takes no further step without an answer.
     let (actions, taken) = mpsc::unbounded_channel();
     tokio::spawn(run(setup, taken));
     actions

@@ -13,6 +13,9 @@ use crate::store::{Store, StoreError};
 /// Chunks that may wait to be written. Beyond that the network waits.
 const WRITES_MAX: usize = 64;
 
+/// Outcomes that may wait for the node's loop. Beyond that the store waits, and with it the network.
+pub(super) const STORED_MAX: usize = 256;
+
 /// What came of the store's work.
 #[derive(Debug)]
 pub(super) enum Stored {
@@ -33,8 +36,10 @@ pub(super) enum Job {
 /// Starts the thread that does all writing, in order.
 pub(super) fn start(
     store: Arc<Store>,
-    told: mpsc::UnboundedSender<Stored>,
+    told: mpsc::Sender<Stored>,
 ) -> std::io::Result<(mpsc::UnboundedSender<StoreCommand>, mpsc::Sender<BulkEvent>)> {
+    // A release has one command under way, and a library has so many releases; so the loop never waits
+    // for the store, which may wait for the loop.
     let (commands, mut commanded) = mpsc::unbounded_channel::<StoreCommand>();
     let (chunks, mut came) = mpsc::channel::<BulkEvent>(WRITES_MAX);
     std::thread::Builder::new().name("store".to_owned()).spawn(move || {
@@ -53,7 +58,7 @@ pub(super) fn start(
                 Job::Command(command) => obey(&store, command),
                 Job::Chunk(chunk) => write(&store, chunk),
             };
-            if result.is_some_and(|result| told.send(result).is_err()) {
+            if result.is_some_and(|result| told.blocking_send(result).is_err()) {
                 return;
             }
         }

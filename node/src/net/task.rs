@@ -69,6 +69,7 @@ pub(super) async fn start(
     for address in &config.listen {
         bound.push(listen(&mut swarm, *address).await?);
     }
+    // Two for each connection and one for each dial, of which libp2p and the machines have a bound.
     let (notes, noted) = mpsc::unbounded_channel();
     let (pairs, dials, open_within) = (Pairs::new(me), BTreeMap::new(), config.open_within);
     let task = Task { swarm, pairs, dials, told, notes, open_within };
