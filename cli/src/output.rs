@@ -67,6 +67,11 @@ pub fn or_dash<T: ToString>(value: Option<&T>) -> String {
     value.map_or_else(|| "-".to_owned(), ToString::to_string)
 }
 
+/// What there is, or a dash.
+pub fn dash_or(values: &[String]) -> String {
+    if values.is_empty() { "-".to_owned() } else { values.join(" ") }
+}
+
 /// Yes or no.
 pub fn yes(value: bool) -> String {
     if value { "yes" } else { "no" }.to_owned()

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::cli::{Shared, person};
 use crate::commands::token::parse_duration;
 use crate::exit::{Exit, Outcome};
-use crate::output::{or_dash, show, table};
+use crate::output::{dash_or, or_dash, show, table};
 
 /// What can be done with groups.
 #[derive(Debug, clap::Subcommand)]
@@ -103,12 +103,21 @@ pub fn groups_table(groups: &[GroupView]) -> String {
             format!("{}/{}", group.counted, group.members),
             group.max_unavailable.clone(),
             limit,
+            dash_or(&group.quarantined),
             group.permits.to_string(),
             or_dash(group.rollout.as_ref()),
         ]
     };
     let rows: Vec<_> = groups.iter().map(row).collect();
-    let head =
-        ["GROUP", "VERSION", "IN SERVICE", "MAX UNAVAILABLE", "AT MOST DOWN", "PERMITS", "ROLLOUT"];
+    let head = [
+        "GROUP",
+        "VERSION",
+        "IN SERVICE",
+        "MAX UNAVAILABLE",
+        "AT MOST DOWN",
+        "QUARANTINED",
+        "PERMITS",
+        "ROLLOUT",
+    ];
     table(&head, &rows)
 }

@@ -69,7 +69,10 @@ pub fn run(shared: &Shared, arguments: Arguments) -> Outcome {
         format!(
             "mesh {}. Recovery key, shown once; keep it off this machine:\n\n    {}\n\n\
              Next: start the node (baton node), open tcp/7400 between your servers,\n\
-             and let others in:  baton token --uses 2",
+             and let others in:  baton token --uses 2\n\n\
+             Two servers alone have one that decides, this one: while it is down, nothing can be\n\
+             deployed or rolled back. A witness on a third machine, the balancer say, mends that:\n\
+             baton join --witness TOKEN",
             it.mesh, it.recovery_key
         )
     });

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{Shared, person};
 use crate::exit::{Exit, Outcome};
-use crate::output::{done, or_dash, show, table, yes};
+use crate::output::{dash_or, done, or_dash, show, table, yes};
 
 /// The members, or a change of them.
 #[derive(Debug, clap::Args)]
@@ -17,8 +17,8 @@ pub struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Take a node out of the mesh, for good. Its name and its token are free again; an open permit
-    /// of it counts until it is overridden.
+    /// Take a node out of the mesh, for good. Its name is free again; the use of its token is not, and
+    /// an open permit of it counts until it is overridden.
     Remove {
         /// Which node.
         node: NodeName,
@@ -68,10 +68,12 @@ fn in_rows(nodes: &[NodeView]) -> String {
             or_dash(node.zone.as_ref()),
             yes(node.votes),
             yes(node.connected),
+            dash_or(&node.quarantined_in),
             node.addresses.join(" "),
             node.id.chars().take(10).collect(),
         ]
     };
     let rows: Vec<_> = nodes.iter().map(row).collect();
-    table(&["NODE", "ROLE", "ZONE", "VOTES", "CONNECTED", "ADDRESSES", "ID"], &rows)
+    let head = ["NODE", "ROLE", "ZONE", "VOTES", "CONNECTED", "QUARANTINED IN", "ADDRESSES", "ID"];
+    table(&head, &rows)
 }

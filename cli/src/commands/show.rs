@@ -23,24 +23,35 @@ pub struct LogArguments {
 /// `baton status`.
 pub async fn status(shared: &Shared) -> Outcome {
     let status: Status = shared.client().get("/v1/status").await?;
-    show(shared.output, &status, |it| {
-        let leader = it.leader.as_deref().unwrap_or("nobody: no permit can be granted");
-        let spare = match it.voters_to_spare {
-            0 => "none may fail: add nodes, or a witness (baton join --witness)".to_owned(),
-            some => format!("any {some} may fail"),
-        };
-        format!(
-            "mesh     {}\nnode     {}\nmembers  {}, {} connected\nleader   {leader}\n\
-             voters   {} ({spare})\n\n{}",
-            or_dash(it.mesh.as_ref()),
-            it.node.as_deref().unwrap_or("not a member yet"),
-            it.members,
-            it.connected,
-            it.voters.join(", "),
-            groups_table(&it.groups)
-        )
-    });
+    show(shared.output, &status, in_words);
     Ok(Exit::Done)
+}
+
+fn in_words(it: &Status) -> String {
+    let leader = it.leader.as_deref().unwrap_or("nobody: no permit can be granted");
+    format!(
+        "mesh     {}\nnode     {}\nmembers  {}, {} connected\nleader   {leader}\n\
+         voters   {} ({})\n\n{}",
+        or_dash(it.mesh.as_ref()),
+        it.node.as_deref().unwrap_or("not a member yet"),
+        it.members,
+        it.connected,
+        it.voters.join(", "),
+        to_spare(it),
+        groups_table(&it.groups)
+    )
+}
+
+/// How many voters may fail, and what it costs where none may: two servers without a witness, say.
+fn to_spare(it: &Status) -> String {
+    match it.voters_to_spare {
+        0 => format!(
+            "none may fail: while {} is down, nothing can be deployed or rolled back; add a node, or a \
+             witness on a third machine: baton join --witness",
+            it.voters.join(" or ")
+        ),
+        some => format!("any {some} may fail"),
+    }
 }
 
 /// `baton releases`.
@@ -114,4 +125,25 @@ pub async fn audit(shared: &Shared) -> Outcome {
         table(&["ENTRY", "UNIX TIME", "NODE", "PERSON", "WHAT"], &rows)
     });
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_two_servers_without_a_witness_cost_is_said() {
+        let status = serde_json::json!({
+            "mesh": "acme", "id": "x", "node": "web1", "members": 2, "connected": 2, "leader": "web1",
+            "voters": ["web1"], "voters_to_spare": 0, "applied": 9,
+            "groups": [{
+                "name": "web", "service": null, "version": null, "counted": 1, "members": 2,
+                "quarantined": ["web2"], "max_unavailable": "1", "limit": 1, "obstacle": null,
+                "permits": 0, "rollout": null,
+            }],
+        });
+        let said = in_words(&serde_json::from_value(status).unwrap());
+        assert!(said.contains("while web1 is down") && said.contains("--witness"), "{said}");
+        assert!(said.contains("QUARANTINED") && said.contains("web2"), "{said}");
+    }
 }

@@ -57,6 +57,9 @@ pub struct NodeView {
     pub votes: bool,
     /// Whether this node is connected to it, or is it.
     pub connected: bool,
+    /// Groups whose count it is out of, by a person's word.
+    #[serde(default)]
+    pub quarantined_in: Vec<String>,
 }
 
 /// A group.
@@ -72,6 +75,9 @@ pub struct GroupView {
     pub counted: usize,
     /// Members in all.
     pub members: usize,
+    /// Members that are out of the count by a person's word.
+    #[serde(default)]
+    pub quarantined: Vec<String>,
     /// The cap, as written.
     pub max_unavailable: String,
     /// How many of the members may be down at once.
@@ -320,27 +326,39 @@ pub fn nodes(peer: &Peer) -> Vec<NodeView> {
         addresses: member.addresses.iter().map(ToString::to_string).collect(),
         votes: fleet.votes(*node),
         connected: *node == peer.id() || connected.contains(node),
+        quarantined_in: quarantined_in(fleet, *node),
     };
     let mut nodes: Vec<_> = fleet.members().iter().map(view).collect();
     nodes.sort_by(|a, b| a.name.cmp(&b.name));
     nodes
 }
 
+fn is_quarantined(group: &Group, node: NodeId) -> bool {
+    group.members.get(&node).is_some_and(|it| it.standing == Standing::Quarantined)
+}
+
+fn quarantined_in(fleet: &Fleet, node: NodeId) -> Vec<String> {
+    let groups = fleet.groups().iter().filter(|(_, group)| is_quarantined(group, node));
+    groups.map(|(name, _)| name.to_string()).collect()
+}
+
 /// The groups.
 pub fn groups(peer: &Peer) -> Vec<GroupView> {
     let fleet = peer.fleet();
-    let view = |(name, group): (&GroupName, &Group)| {
+    let view = |(group_name, group): (&GroupName, &Group)| {
         let limit = fleet.planned_limit(group);
+        let quarantined = group.members.keys().filter(|node| is_quarantined(group, **node));
         GroupView {
-            name: name.to_string(),
+            name: group_name.to_string(),
             service: group.service.as_ref().map(ToString::to_string),
             version: group.stable.map(|release| version(fleet, release)),
             counted: group.counted().count(),
             members: group.members.len(),
+            quarantined: quarantined.map(|node| name(fleet, *node)).collect(),
             max_unavailable: group.policy.max_unavailable.to_string(),
             limit: limit.as_ref().ok().copied(),
             obstacle: limit.err().map(|error| error.to_string()),
-            permits: fleet.disrupted(name, group).len(),
+            permits: fleet.disrupted(group_name, group).len(),
             rollout: group.rollouts.last().map(|rollout| in_words(&rollout.phase).0.to_owned()),
         }
     };
