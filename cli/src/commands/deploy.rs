@@ -1,11 +1,13 @@
 //! `baton seed`, `plan` and `deploy`.
 
 use std::path::Path;
+use std::pin::pin;
 use std::time::Duration;
 
 use baton_node::api::SeededView;
-use baton_node::api::view::Plan;
+use baton_node::api::view::{Plan, SeedView};
 use baton_protocol::id::GroupName;
+use indicatif::ProgressBar;
 use serde_json::json;
 
 use crate::cli::{Shared, person};
@@ -14,6 +16,10 @@ use crate::commands::rollout::{Made, wait};
 use crate::commands::token::parse_duration;
 use crate::exit::{Exit, Failed, Outcome};
 use crate::output::{Format, bytes, done, print_line, show};
+use crate::progress::bar;
+
+/// Pause between two looks at how far the packing is.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// What becomes a release.
 #[derive(Debug, clap::Args)]
@@ -60,7 +66,7 @@ pub struct Arguments {
 /// `baton seed`.
 pub async fn seed(shared: &Shared, arguments: SeedArguments) -> Outcome {
     let SeedArguments { directory, service, version } = arguments;
-    let seeded = seed_directory(&shared.client(), &directory, service, version).await?;
+    let seeded = seed_directory(shared, &directory, service, version).await?;
     show(shared.output, &seeded, in_words);
     match seeded.obstacle {
         None => Ok(Exit::Done),
@@ -101,7 +107,7 @@ pub async fn run(shared: &Shared, arguments: Arguments) -> Outcome {
     let version = match is_path(&arguments.what) {
         true => {
             let version = arguments.version.clone();
-            let seeded = seed_directory(&client, &arguments.what, None, version).await?;
+            let seeded = seed_directory(shared, &arguments.what, None, version).await?;
             tell(shared, || in_words(&seeded));
             if let Some(why) = seeded.obstacle {
                 return Err(Failed { message: format!("no quorum: {why}"), exit: Exit::NoQuorum });
@@ -151,7 +157,7 @@ fn check_directory(what: &str) -> Result<std::path::PathBuf, Failed> {
 }
 
 async fn seed_directory(
-    client: &Client,
+    shared: &Shared,
     directory: &str,
     service: Option<String>,
     version: Option<String>,
@@ -159,7 +165,50 @@ async fn seed_directory(
     // The node may stand in another directory than the one who types.
     let directory = check_directory(directory)?;
     let body = json!({"directory": directory, "service": service, "version": version});
-    client.post("/v1/seed", &body).await
+    let client = shared.client();
+    let mut seeding = pin!(client.post("/v1/seed", &body));
+    let mut packing = Packing { format: shared.output, bar: bar(shared.output), told: false };
+    loop {
+        tokio::select! {
+            seeded = &mut seeding => {
+                packing.finish();
+                return seeded;
+            }
+            () = tokio::time::sleep(LOOK_EVERY) => {
+                let seeds: Vec<SeedView> = client.get("/v1/seeds").await.unwrap_or_default();
+                let here = seeds.iter().find(|it| Path::new(&it.directory) == directory);
+                here.into_iter().for_each(|seed| packing.tell(seed));
+            }
+        }
+    }
+}
+
+/// Tells how far the packing of a directory is: a bar on a terminal, and off it a line where it takes
+/// longer than a moment.
+struct Packing {
+    format: Format,
+    bar: Option<ProgressBar>,
+    told: bool,
+}
+
+impl Packing {
+    fn tell(&mut self, seed: &SeedView) {
+        let size = bytes(seed.bytes);
+        if let Some(bar) = &self.bar {
+            bar.set_length(seed.files);
+            bar.set_position(seed.files_done);
+            bar.set_message(format!("files packed, {} of {size}", bytes(seed.bytes_done)));
+        } else if self.format == Format::Text && !self.told {
+            print_line(&format!("packing {} files, {size}", seed.files));
+        }
+        self.told = true;
+    }
+
+    fn finish(self) {
+        if let Some(bar) = self.bar {
+            bar.finish_and_clear();
+        }
+    }
 }
 
 fn in_words(seeded: &SeededView) -> String {

@@ -1,17 +1,18 @@
 //! `baton rollout`: looks at rollouts, waits for them, and steers them.
 
-use std::io::IsTerminal as _;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use baton_node::api::view::{RolloutNode, RolloutView};
 use baton_protocol::id::{GroupName, PermitId};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use crate::cli::{Shared, person};
 use crate::commands::token::parse_duration;
 use crate::exit::{Exit, Failed, Outcome};
 use crate::output::{Format, done, or_dash, print_line, show, table, yes};
+use crate::progress::bar;
 
 /// Pause between two looks at a rollout.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -247,18 +248,13 @@ struct Teller {
     format: Format,
     bar: Option<ProgressBar>,
     last: Option<RolloutView>,
+    /// Nodes of which it was told that they have the release. What the leader knows comes and goes.
+    staged: BTreeSet<String>,
 }
 
 impl Teller {
     fn new(format: Format) -> Self {
-        let live = format == Format::Text && std::io::stderr().is_terminal();
-        let bar = live.then(|| {
-            let style = ProgressStyle::with_template("{bar:32} {pos}/{len} {wide_msg}");
-            let bar = ProgressBar::new(1);
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar
-        });
-        Self { format, bar, last: None }
+        Self { format, bar: bar(format), last: None, staged: BTreeSet::new() }
     }
 
     fn tell(&mut self, view: &RolloutView) {
@@ -269,7 +265,8 @@ impl Teller {
         } else {
             let before = self.last.as_ref().map(events);
             let before = before.unwrap_or_default();
-            for event in events(view).into_iter().filter(|event| !before.contains(event)) {
+            let news = events(view).into_iter().filter(|event| !before.contains(event));
+            for event in self.newly_staged(view).into_iter().chain(news) {
                 match self.format {
                     Format::Text => print_line(&event),
                     Format::Json => print_line(&json!({"event": event}).to_string()),
@@ -277,6 +274,12 @@ impl Teller {
             }
         }
         self.last = Some(view.clone());
+    }
+
+    fn newly_staged(&mut self, view: &RolloutView) -> Vec<String> {
+        let staged = view.nodes.iter().filter(|node| node.staged == Some(true));
+        let new = staged.filter(|node| self.staged.insert(node.name.clone()));
+        new.map(|node| format!("{} has all of {}", node.name, view.version)).collect()
     }
 
     fn finish(&mut self, view: &RolloutView) {
@@ -299,7 +302,23 @@ fn headline(view: &RolloutView) -> String {
     let moving: Vec<_> =
         view.nodes.iter().filter(|node| node.permit.is_some()).map(node_in_words).collect();
     let reason = view.reason.as_ref().map(|reason| format!(": {}", first_line(reason)));
-    format!("{}{} {}", view.phase, reason.unwrap_or_default(), moving.join(", "))
+    let reason = reason.unwrap_or_default();
+    format!("{}{reason}{} {}", view.phase, staging(view), moving.join(", "))
+}
+
+/// How far the release has spread, until all that the leader hears of have it.
+fn staging(view: &RolloutView) -> String {
+    let known: Vec<_> = view.nodes.iter().filter_map(|node| Some((node.staged?, node))).collect();
+    let whole = known.iter().filter(|(staged, _)| *staged).count();
+    if whole == known.len() {
+        return String::new();
+    }
+    let share = |(staged, node): &(bool, &RolloutNode)| match staged {
+        true => 1000,
+        false => u64::from(node.fetched.unwrap_or_default()),
+    };
+    let percent = known.iter().map(share).sum::<u64>() / (10 * known.len() as u64);
+    format!(", {percent}% staged, all of it on {whole} of {}", known.len())
 }
 
 fn node_in_words(node: &RolloutNode) -> String {
@@ -380,4 +399,52 @@ fn in_rows(view: &RolloutView) -> String {
         reason.unwrap_or_default(),
         table(&["NODE", "STANDING", "VERSION", "STAGED", "CONDITION", "PERMIT"], &rows)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(phase: &str) -> RolloutView {
+        let view = json!({
+            "id": "r7", "group": "web", "version": "v2", "previous": "v1", "phase": phase,
+            "reason": null, "back": false, "over": false, "leader": "n1", "stage": 1, "stages": 1,
+            "total": 3, "arrived": 1, "limit": 1, "permits": 0, "nodes": [],
+        });
+        serde_json::from_value(view).unwrap()
+    }
+
+    #[test]
+    fn how_far_a_release_has_spread_is_told_once_for_each_node() {
+        let node = |name: &str, staged, fetched| RolloutNode {
+            name: name.to_owned(),
+            standing: "counted".to_owned(),
+            version: None,
+            condition: None,
+            staged,
+            fetched,
+            permit: None,
+            failure: None,
+        };
+        let nodes = vec![
+            node("n1", Some(true), None),
+            node("n2", Some(false), Some(500)),
+            node("n3", None, None),
+        ];
+        let view = RolloutView { nodes, ..view("forward") };
+        assert_eq!(staging(&view), ", 75% staged, all of it on 1 of 2");
+        let mut teller = Teller::new(Format::Json);
+        assert_eq!(teller.newly_staged(&view), ["n1 has all of v2"]);
+        assert!(teller.newly_staged(&view).is_empty());
+    }
+
+    #[test]
+    fn a_rollback_that_a_person_pauses_is_paused_and_one_that_fails_is_incomplete() {
+        let paused = |back, paused_by_person| {
+            end(&RolloutView { back, paused_by_person, ..view("paused") }).unwrap()
+        };
+        assert_eq!(paused(false, false), Exit::Paused);
+        assert_eq!(paused(true, true), Exit::Paused);
+        assert_eq!(paused(true, false), Exit::RollbackIncomplete);
+    }
 }

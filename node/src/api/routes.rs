@@ -55,6 +55,7 @@ pub(super) fn all(node: NodeHandle) -> Router {
         .route("/v1/rollouts", post(deploy))
         .route("/v1/plan", post(plan))
         .route("/v1/seed", post(seed))
+        .route("/v1/seeds", get(async |State(node): Node| Json(view::seeds(node.packing()))))
         .route("/v1/groups/{group}", post(set_group))
         .route("/v1/permits/{permit}/override", post(override_permit))
         .route("/v1/nodes/{name}/quarantine", post(quarantine))

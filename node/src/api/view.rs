@@ -2,6 +2,7 @@
 //! just these; fields are only ever added.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use baton_protocol::agent::report::Condition;
 use baton_protocol::fleet::Fleet;
@@ -14,6 +15,8 @@ use baton_protocol::swarm::{ObjectId, Part};
 use baton_protocol::time::Instant;
 use baton_protocol::trust::certificate::Role;
 use serde::{Deserialize, Serialize};
+
+use crate::store::PackProgress;
 
 /// The mesh, as one node sees it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -183,6 +186,9 @@ pub struct RolloutNode {
     pub condition: Option<String>,
     /// Whether it has the rollout's release; known to the leader alone.
     pub staged: Option<bool>,
+    /// How much of it it has, in thousandths, while it fetches; known to the leader alone.
+    #[serde(default)]
+    pub fetched: Option<u16>,
     /// Its open permit.
     pub permit: Option<String>,
     /// What it said when it failed.
@@ -233,6 +239,21 @@ pub struct Transfer {
     pub bytes_sent: u64,
     /// Whether it is whole, verified and synced.
     pub staged: bool,
+}
+
+/// A directory that is being made into a release on this node.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct SeedView {
+    /// The directory.
+    pub directory: String,
+    /// Files that are done.
+    pub files_done: u64,
+    /// Files in all.
+    pub files: u64,
+    /// Bytes that are done.
+    pub bytes_done: u64,
+    /// Bytes in all.
+    pub bytes: u64,
 }
 
 /// Something that somebody did.
@@ -448,6 +469,7 @@ pub fn rollout(
         phase: phase.to_owned(),
         reason,
         back: rollout.is_back(),
+        paused_by_person: matches!(rollout.phase, Phase::Paused { ordered: true, .. }),
         over: rollout.phase.is_over(),
         leader: peer.leader().map(|node| name(fleet, node)),
         stage: rollout.stage + 1,
@@ -539,6 +561,18 @@ pub fn transfers(peer: &Peer) -> Vec<Transfer> {
         ..transfer
     });
     named.collect()
+}
+
+/// The seeds under way.
+pub(super) fn seeds(packing: Vec<(PathBuf, PackProgress)>) -> Vec<SeedView> {
+    let view = |(directory, progress): (PathBuf, PackProgress)| SeedView {
+        directory: directory.display().to_string(),
+        files_done: progress.files_done,
+        files: progress.files,
+        bytes_done: progress.bytes_done,
+        bytes: progress.bytes,
+    };
+    packing.into_iter().map(view).collect()
 }
 
 /// What people and the coordinator did, oldest first.

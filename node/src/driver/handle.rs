@@ -8,6 +8,9 @@ use baton_protocol::peer::{Answer, Failure, Operation, Peer};
 use baton_protocol::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
+use super::packing::Packing;
+use crate::store::PackProgress;
+
 /// A question to the node, answered between two of its inputs.
 pub(super) type View = Box<dyn FnOnce(&Peer, Instant) + Send>;
 
@@ -57,11 +60,12 @@ pub enum SeedError {
 pub struct NodeHandle {
     requests: mpsc::Sender<Request>,
     run_dir: PathBuf,
+    packing: Packing,
 }
 
 impl NodeHandle {
-    pub(super) fn new(requests: mpsc::Sender<Request>, run_dir: PathBuf) -> Self {
-        Self { requests, run_dir }
+    pub(super) fn new(requests: mpsc::Sender<Request>, run_dir: PathBuf, packing: Packing) -> Self {
+        Self { requests, run_dir, packing }
     }
 
     /// Does what a person wants, and waits until the log has it.
@@ -98,6 +102,11 @@ impl NodeHandle {
         let sent = self.requests.send(Request::Seed(seed, tell)).await;
         sent.map_err(|_| SeedError::Ending)?;
         told.await.unwrap_or(Err(SeedError::Ending))
+    }
+
+    /// The directories that are being made into releases, and how far that is.
+    pub fn packing(&self) -> Vec<(PathBuf, PackProgress)> {
+        self.packing.list()
     }
 
     /// The last lines of a service's output on this node. Blocking.

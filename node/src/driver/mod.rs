@@ -11,6 +11,7 @@ mod clock;
 mod disk;
 mod handle;
 mod identity;
+mod packing;
 mod seeding;
 mod service;
 mod storage;
@@ -49,7 +50,7 @@ use crate::store::{Store, StoreError};
 
 use beginning::Begun;
 use handle::Request;
-use identity::Identity;
+use packing::Packing;
 use storage::Stored;
 
 /// Where in the data directory the small durable state is: the log, and what must survive a crash.
@@ -166,10 +167,12 @@ pub async fn start(
         "running"
     );
     let (requests, asked) = mpsc::channel(REQUESTS_MAX);
-    let handle = NodeHandle::new(requests, config.run_dir.clone());
+    let packing = Packing::default();
+    let handle = NodeHandle::new(requests, config.run_dir.clone(), packing.clone());
     let publisher = keys::load(&config.data_dir, KeyFile::Publisher)?.map(Arc::new);
     let means = Means { store, agent_check, net: net.handle.clone(), publisher, shim };
-    let driver = Driver::new(config, peer, means, disk.batches)?;
+    let seeded = seeding::Inbox::new(packing);
+    let driver = Driver::new(config, peer, means, disk.batches, seeded)?;
     let sources = Sources { net, synced: disk.synced, asked, founds };
     Ok((handle, driver.run(sources)))
 }
@@ -225,6 +228,7 @@ impl Driver {
         peer: Peer,
         means: Means,
         batches: mpsc::UnboundedSender<Batch>,
+        seeded: seeding::Inbox,
     ) -> Result<Self, RunError> {
         let (tell_stored, stored) = mpsc::channel(storage::STORED_MAX);
         let (store_commands, chunks) = storage::start(Arc::clone(&means.store), tell_stored)?;
@@ -242,7 +246,7 @@ impl Driver {
             services: BTreeMap::new(),
             tell_service,
             service_events: Some(service_events),
-            seeded: seeding::Inbox::default(),
+            seeded,
             answers: BTreeMap::new(),
             last_request: RequestId::default(),
             uploads: BTreeMap::new(),

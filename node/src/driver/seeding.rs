@@ -9,7 +9,8 @@ use baton_protocol::trust::key::SecretKey;
 use tokio::sync::{mpsc, oneshot};
 
 use super::handle::{Seed, SeedError, Seeded};
-use crate::store::{PackRequest, Store};
+use super::packing::Packing;
+use crate::store::{PackProgress, PackRequest, Store};
 
 /// What came of one seed, and who waits for it.
 pub(super) struct Outcome {
@@ -27,16 +28,16 @@ impl Outcome {
 pub(super) struct Inbox {
     tell: mpsc::UnboundedSender<Outcome>,
     told: mpsc::UnboundedReceiver<Outcome>,
-}
-
-impl Default for Inbox {
-    fn default() -> Self {
-        let (tell, told) = mpsc::unbounded_channel();
-        Self { tell, told }
-    }
+    packing: Packing,
 }
 
 impl Inbox {
+    pub(super) fn new(packing: Packing) -> Self {
+        // One for each seed that somebody waits for, which are as many as the API has requests.
+        let (tell, told) = mpsc::unbounded_channel();
+        Self { tell, told, packing }
+    }
+
     pub(super) async fn next(&mut self) -> Option<Outcome> {
         self.told.recv().await
     }
@@ -49,9 +50,11 @@ impl Inbox {
         seed: Seed,
         answer: oneshot::Sender<Result<Seeded, SeedError>>,
     ) {
-        let tell = self.tell.clone();
+        let (tell, packing) = (self.tell.clone(), self.packing.clone());
         tokio::task::spawn_blocking(move || {
-            let result = pack(&store, publisher.as_deref(), &known, &seed);
+            let note = |progress| packing.note(&seed.directory, progress);
+            let result = pack(&store, publisher.as_deref(), &known, &seed, &note);
+            packing.ended(&seed.directory);
             let _ = tell.send(Outcome { result, answer });
         });
     }
@@ -62,6 +65,7 @@ fn pack(
     publisher: Option<&SecretKey>,
     known: &[SignedHeader],
     seed: &Seed,
+    note: &(dyn Fn(PackProgress) + Sync),
 ) -> Result<Seeded, SeedError> {
     let publisher = publisher.ok_or_else(|| {
         let text = "this host has no publisher key, so that nobody would run what it seeds; seed on \
@@ -82,7 +86,7 @@ fn pack(
         expires: None,
         known: known.to_vec(),
     };
-    let packed = store.pack(&request, &|_| {});
+    let packed = store.pack(&request, note);
     let packed = packed.map_err(|error| SeedError::Source(error.to_string()))?;
     let signed = trust::release::sign(&packed.header, publisher);
     let header = store.set_signatures(packed.id, signed.signatures);
