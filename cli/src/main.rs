@@ -1,20 +1,7 @@
-//! `baton`: the one program. The daemon, and what people type.
-
-mod cli;
-mod client;
-mod commands;
-mod demo;
-mod exit;
-mod output;
-mod progress;
+//! The program itself; all of it is in the library beside it.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // The shim is this program too: small, without any of what follows.
-    let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == "shim") {
-        return baton_node::runtime::shim::main(arguments);
-    }
-    cli::run()
+    baton::main()
 }

@@ -12,6 +12,7 @@ pub mod codec;
 pub mod consensus;
 pub mod coordinator;
 pub mod disk;
+pub mod failpoint;
 pub mod fleet;
 pub mod gossip;
 pub mod id;

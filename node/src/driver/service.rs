@@ -9,7 +9,7 @@ use std::time::Duration;
 use baton_protocol::agent::service::ServiceEvent;
 use baton_protocol::agent::unit::{Balance, ServiceAction};
 use baton_protocol::artifact::service::{Probe, ServiceSpec, fill};
-
+use baton_protocol::failpoint::{self, Failpoint};
 use baton_protocol::id::{GroupName, ReleaseId};
 use baton_protocol::limits::REASON_BYTES_MAX;
 use tokio::sync::mpsc;
@@ -150,10 +150,12 @@ impl Service {
     }
 
     async fn begin(&mut self, release: ReleaseId) -> Result<(), String> {
+        failpoint::reach(Failpoint::StartRecorded);
         let loaded = self.load(release)?;
         let (store, group) = (Arc::clone(&self.setup.store), self.setup.group.clone());
         let pointed = tokio::task::spawn_blocking(move || store.set_current(&group, release)).await;
         pointed.map_err(|it| it.to_string())?.map_err(|it| it.to_string())?;
+        failpoint::reach(Failpoint::CurrentMoved);
         let header = self.setup.store.header(release).map_err(|it| it.to_string())?;
         let header = header.header().map_err(|it| it.to_string())?;
         let start = Start {
@@ -167,6 +169,7 @@ impl Service {
             listen_from: None,
         };
         self.handle.start(start).await.map_err(|it| it.to_string())?;
+        failpoint::reach(Failpoint::Started);
         self.running = Some(loaded);
         Ok(())
     }
@@ -176,6 +179,7 @@ impl Service {
             Some(running) => (running.spec.run.stop_signal, running.spec.run.stop_timeout),
             None => (15, Duration::from_secs(10)),
         };
+        failpoint::reach(Failpoint::Drained);
         let mut attempts = Attempts::new(&self.setup.group, "stopping the service");
         let exited = loop {
             match self.handle.stop(signal, grace).await {
@@ -184,6 +188,7 @@ impl Service {
             }
         };
         attempts.succeeded();
+        failpoint::reach(Failpoint::Stopped);
         self.ended(exited.map_or_else(|| "stopped".to_owned(), |it| in_words(&it))).await;
     }
 
@@ -212,6 +217,7 @@ impl Service {
     }
 
     fn balance(&self, balance: Balance) {
+        let drains = balance == Balance::Drain;
         let state = match balance {
             Balance::Up => AgentState::Up { weight_percent: 100 },
             Balance::Drain => AgentState::Drain,
@@ -219,6 +225,9 @@ impl Service {
         };
         if let Some(agent_check) = &self.setup.agent_check {
             agent_check.set(self.setup.group.clone(), state);
+        }
+        if drains {
+            failpoint::reach(Failpoint::Draining);
         }
     }
 

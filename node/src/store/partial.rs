@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use baton_protocol::artifact::header::{ChunkRef, Header, SignedHeader};
 use baton_protocol::artifact::manifest::Manifest;
 use baton_protocol::codec;
+use baton_protocol::failpoint::{self, Failpoint};
 use baton_protocol::id::ReleaseId;
 use baton_protocol::swarm::Bitmap;
 
@@ -196,6 +197,9 @@ impl Store {
         }
         let mut present = locked(&filled.present);
         present.insert(index);
+        if present.count() >= present.len().div_ceil(2) {
+            failpoint::reach(Failpoint::HalfFetched);
+        }
         Ok(present.is_full())
     }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use baton_protocol::artifact::header::Header;
 use baton_protocol::artifact::manifest::{Kind, Manifest};
+use baton_protocol::failpoint::{self, Failpoint};
 use baton_protocol::id::ReleaseId;
 
 use super::error::{At, in_tree};
@@ -57,7 +58,9 @@ impl Store {
             disk::sync_dir(&self.layout.releases())?;
         }
         self.files.close(release);
+        failpoint::reach(Failpoint::Synced);
         fs::rename(dir, &to).at("move into place", &to)?;
+        failpoint::reach(Failpoint::Renamed);
         for parent in [to.parent(), dir.parent()].into_iter().flatten() {
             disk::sync_dir(parent)?;
         }

@@ -16,6 +16,7 @@ use crate::agent::library::Library;
 use crate::agent::report::{Condition, ServiceReport};
 use crate::agent::service::{Process, RestartPolicy, ServiceEvent};
 use crate::artifact::service::ServiceSpec;
+use crate::failpoint::{self, Failpoint};
 use crate::fleet::command::{Command, Proof};
 use crate::fleet::group::Standing;
 use crate::fleet::permit::PermitPhase;
@@ -249,7 +250,10 @@ impl Unit {
                 AfterRecording::Move { asked_at } if at.now.since(asked_at) > ECHO_MAX => {
                     self.stance = Stance::Steady; // the disk took too long: it asks again
                 }
-                AfterRecording::Move { .. } => self.move_on(at),
+                AfterRecording::Move { .. } => {
+                    failpoint::reach(Failpoint::BegunRecorded);
+                    self.move_on(at);
+                }
                 AfterRecording::Start => self.start(),
             }
         }
@@ -466,6 +470,7 @@ impl Unit {
 
     /// Asks to begin, under a new number.
     fn ask(&mut self, at: Surroundings<'_>, permit: PermitId, first: Instant) {
+        failpoint::reach(Failpoint::Granted);
         let nonce = Nonce(self.rng.next_u64());
         self.stance = Stance::Asking { nonce, first, since: at.now, again_at: at.now };
         if mutant::active(Mutant::BeginWithoutEcho) {
@@ -502,6 +507,7 @@ impl Unit {
     }
 
     fn record_begun(&mut self, at: Surroundings<'_>, permit: PermitId, asked_at: Instant) {
+        failpoint::reach(Failpoint::Begun);
         self.journal.begun = Some(permit);
         self.target = self.assignment.lease.as_ref().map(|lease| lease.release);
         self.record(AfterRecording::Move { asked_at });
@@ -537,6 +543,7 @@ impl Unit {
         }
         let Some(lease) = &self.assignment.lease else {
             // Closed, by this node's proof or by a person.
+            failpoint::reach(Failpoint::Closed);
             self.stance = Stance::Steady;
             self.target = None;
             self.restart.forgive();
@@ -641,7 +648,9 @@ impl Unit {
         match self.process.ready_since(target) {
             Some(ready) => {
                 self.tell_balancer(Balance::Up);
+                failpoint::reach(Failpoint::Ready);
                 if at.now >= ready.after(proof_time) && self.repeat_due(at.now) {
+                    failpoint::reach(Failpoint::Proven);
                     self.prove(at, target);
                 }
             }

@@ -1,11 +1,12 @@
 //! Sending: the origin's first pass, what was asked for, and what is owed.
 
-use super::ObjectId;
 use super::event::Output;
 use super::link::{Link, Links};
 use super::machine::Swarm;
 use super::object::{Object, REFUSALS_MAX, View};
 use super::uploads::{UPLOADS_MAX, Uploads};
+use super::{ObjectId, Part};
+use crate::failpoint::{self, Failpoint};
 use crate::id::NodeId;
 use crate::time::Instant;
 
@@ -97,6 +98,9 @@ impl Swarm {
         for (&id, object) in &mut self.objects {
             if !object.revealed && object.seeding.as_ref().is_some_and(|it| it.is_done()) {
                 object.revealed = true;
+                if id.part == Part::Content {
+                    failpoint::reach(Failpoint::SeededOnce);
+                }
                 let interest = object.interest(id, false);
                 interests.extend(object.views.keys().map(|&node| (node, interest.clone())));
             }
