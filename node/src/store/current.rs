@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::symlink;
 
 use baton_protocol::id::{GroupName, ReleaseId};
 
@@ -21,14 +20,11 @@ impl Store {
         let (link, currents) = (self.layout.current(group), self.layout.currents());
         // No group's name starts with a dot.
         let new = currents.join(format!(".new-{}", self.next_number()));
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).at("remove", &new);
-            }
-            _ => {}
+        if new.symlink_metadata().is_ok() {
+            disk::remove_file(&new)?;
         }
-        symlink(Layout::link(&staged.service, release), &new).at("make the link", &new)?;
-        fs::rename(&new, &link).at("replace the link", &link)?;
+        disk::make_link(&new, &Layout::link(&staged.service, release))?;
+        disk::rename(&new, &link)?;
         disk::sync_dir(&currents)
     }
 

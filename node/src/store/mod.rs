@@ -276,4 +276,6 @@ fn header_of(release: ReleaseId, signed: &SignedHeader) -> Result<Header, StoreE
 }
 
 #[cfg(test)]
+mod power_cut;
+#[cfg(test)]
 mod tests;

@@ -286,7 +286,7 @@ fn copy_file(from: &Path, to: &Path, size: u64) -> Result<File, StoreError> {
     let mut source = File::open(from).at("read", from)?;
     let mut copy = disk::open_to_fill(to)?;
     let before = source.metadata().at("look at", from)?;
-    disk::copy_all(&mut source, &mut copy).at("copy", from)?;
+    disk::copy_all(&mut source, &mut copy, to)?;
     let after = source.metadata().at("look at", from)?;
     let copied = copy.metadata().at("look at", to)?.len();
     let same = before.modified().ok() == after.modified().ok() && after.len() == size;

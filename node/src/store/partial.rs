@@ -222,7 +222,7 @@ impl Store {
         let manifest = Manifest::of_header(&partial.header, &frame)
             .map_err(|cause| StoreError::Manifest { release, cause })?;
         disk::write_atomically(&partial.dir.join(MANIFEST), &frame)?;
-        fs::remove_file(&part).at("remove", &part)?;
+        disk::remove_file(&part)?;
         Ok(manifest)
     }
 
@@ -239,11 +239,11 @@ impl Store {
             if read_manifest(dir, release).is_ok() {
                 return Ok(Bitmap::full(count));
             }
-            fs::remove_file(&whole).at("remove", &whole)?;
+            disk::remove_file(&whole)?;
         }
         let path = dir.join(MANIFEST_PART);
         let part = disk::open_to_fill(&path)?;
-        part.set_len(header.manifest_len()).at("set the length of", &path)?;
+        disk::set_len(&part, &path, header.manifest_len())?;
         let older = self.older_pieces(header);
         let mut pieces = Bitmap::empty(count);
         for index in 0..count {

@@ -146,7 +146,7 @@ fn open_file(
     } else {
         clone_older(tree, entry, &file, older).then_some(Origin::Cloned)
     };
-    file.set_len(size).at("set the length of", &path)?;
+    disk::set_len(&file, &path, size)?;
     let good = |origin| Ok(Found { origin, good: good_places(&file, &path, entry, chunks)? });
     origin.map(good).transpose()
 }
@@ -163,7 +163,7 @@ fn clone_older(tree: &Tree, entry: usize, file: &File, older: &[Arc<Tree>]) -> b
     };
     let Some(old) = older.iter().find(has) else { return false };
     let from = File::open(in_tree(&old.dir, path));
-    from.is_ok_and(|from| rustix::fs::ioctl_ficlone(file, &from).is_ok())
+    from.is_ok_and(|from| disk::share_blocks(&from, file, &tree.path(entry)))
 }
 
 fn good_places(

@@ -3,12 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
 use std::path::Path;
 
 use baton_protocol::id::ReleaseId;
 
-use super::error::At;
 use super::layout::Layout;
 use super::{Store, StoreError, disk, entries};
 
@@ -57,20 +55,20 @@ impl Store {
     /// Moves a directory out of sight, durably, and then removes it.
     pub(super) fn discard(&self, dir: &Path) -> Result<(), StoreError> {
         let trash = self.layout.trash().join(self.next_number().to_string());
-        fs::rename(dir, &trash).at("move to the trash", dir)?;
+        disk::rename(dir, &trash)?;
         dir.parent().map_or(Ok(()), disk::sync_dir)?;
-        remove_tree(&trash)
+        disk::remove_tree(&trash)
     }
 
     /// Removes what an earlier run had no time to remove, and releases that it was making.
     pub(super) fn empty_trash(&self) -> Result<(), StoreError> {
         for path in entries(&self.layout.trash())? {
-            remove_tree(&path)?;
+            disk::remove_tree(&path)?;
         }
         for path in entries(&self.layout.staging())? {
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
             if name.is_some_and(|name| name.starts_with("pack-")) {
-                remove_tree(&path)?;
+                disk::remove_tree(&path)?;
             }
         }
         Ok(())
@@ -81,25 +79,4 @@ impl Store {
         let target = |link: &Path| Layout::release_of_link(&fs::read_link(link).ok()?);
         Ok(links.iter().filter_map(|link| target(link)).collect())
     }
-}
-
-/// Removes a tree also where its directories have modes that forbid that.
-fn remove_tree(path: &Path) -> Result<(), StoreError> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            unlock(path)?;
-            fs::remove_dir_all(path).at("remove", path)
-        }
-        removed => removed.at("remove", path),
-    }
-}
-
-fn unlock(path: &Path) -> Result<(), StoreError> {
-    let mut dirs = vec![path.to_owned()];
-    while let Some(dir) = dirs.pop() {
-        disk::set_mode(&dir, 0o700)?;
-        let is_dir = |path: &std::path::PathBuf| path.symlink_metadata().is_ok_and(|m| m.is_dir());
-        dirs.extend(entries(&dir)?.into_iter().filter(is_dir));
-    }
-    Ok(())
 }

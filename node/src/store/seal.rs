@@ -1,9 +1,7 @@
 //! From whole to staged: links and modes, everything synced, and then one rename.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::symlink;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use baton_protocol::artifact::header::Header;
@@ -59,7 +57,7 @@ impl Store {
         }
         self.files.close(release);
         failpoint::reach(Failpoint::Synced);
-        fs::rename(dir, &to).at("move into place", &to)?;
+        disk::rename(dir, &to)?;
         failpoint::reach(Failpoint::Renamed);
         for parent in [to.parent(), dir.parent()].into_iter().flatten() {
             disk::sync_dir(parent)?;
@@ -81,7 +79,7 @@ fn finish(tree: &Path, manifest: &Manifest) -> Result<(), StoreError> {
     for entry in manifest.entries() {
         let path = in_tree(tree, &entry.path);
         match &entry.kind {
-            Kind::Symlink { target } => make_link(&path, target)?,
+            Kind::Symlink { target } => disk::make_link(&path, Path::new(target))?,
             Kind::Dir { mode } => drop(dirs.insert(path, *mode)),
             Kind::File { mode, .. } => files.push((path, *mode)),
         }
@@ -97,8 +95,7 @@ fn finish(tree: &Path, manifest: &Manifest) -> Result<(), StoreError> {
         finish_dir(path, *mode, !sync_all)?;
     }
     if sync_all {
-        let top = File::open(tree).at("open", tree)?;
-        rustix::fs::syncfs(&top).at("sync the file system of", tree)?;
+        disk::sync_all(tree)?;
     }
     Ok(())
 }
@@ -107,22 +104,11 @@ fn finish_file(path: &Path, mode: u32, sync: bool) -> Result<(), StoreError> {
     // Opened before the mode is set, which may forbid that.
     let file = disk::open_to_fill(path)?;
     disk::set_mode(path, mode)?;
-    if sync { file.sync_all().at("sync", path) } else { Ok(()) }
+    if sync { disk::sync(&file, path) } else { Ok(()) }
 }
 
 fn finish_dir(path: &PathBuf, mode: u32, sync: bool) -> Result<(), StoreError> {
     let dir = File::open(path).at("open", path)?;
     disk::set_mode(path, mode)?;
-    if sync { dir.sync_all().at("sync the directory", path) } else { Ok(()) }
-}
-
-/// Makes a link, unless an interrupted attempt has made it.
-fn make_link(path: &Path, target: &str) -> Result<(), StoreError> {
-    match symlink(target, path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let made = fs::read_link(path).at("read the link", path)?;
-            if made == Path::new(target) { Ok(()) } else { Err(error).at("make the link", path) }
-        }
-        made => made.at("make the link", path),
-    }
+    if sync { disk::sync(&dir, path) } else { Ok(()) }
 }

@@ -1,7 +1,7 @@
 //! Chunks for the mesh. Every byte is hashed before it is handed out, so that a disk that has
 //! forgotten something harms nobody else.
 
-use std::fs::{self, File};
+use std::fs::File;
 
 use baton_protocol::artifact::dedup::Place;
 use baton_protocol::artifact::header::ChunkRef;
@@ -129,12 +129,12 @@ fn mend(tree: &Tree, place: Place, bytes: &[u8]) -> Result<(), StoreError> {
     // Beside the tree and not in it, so that a crash leaves nothing there that is not released.
     let mended = tree.dir.with_file_name("mended");
     let mut from = File::open(&path).at("open", &path)?;
-    let mut to = File::create(&mended).at("make", &mended)?;
-    disk::copy_all(&mut from, &mut to).at("copy", &path)?;
-    to.set_len(*size).at("set the length of", &mended)?;
+    let mut to = disk::create(&mended)?;
+    disk::copy_all(&mut from, &mut to, &mended)?;
+    disk::set_len(&to, &mended, *size)?;
     disk::write_at(&to, &mended, place.offset, bytes)?;
     disk::set_mode(&mended, *mode)?;
-    to.sync_all().at("sync", &mended)?;
-    fs::rename(&mended, &path).at("replace", &path)?;
+    disk::sync(&to, &mended)?;
+    disk::rename(&mended, &path)?;
     path.parent().map_or(Ok(()), disk::sync_dir)
 }

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::*;
 
 /// Bytes without repetition that are the same in every run.
-fn noise(len: usize, seed: u64) -> Vec<u8> {
+pub(super) fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -22,11 +22,11 @@ fn noise(len: usize, seed: u64) -> Vec<u8> {
     std::iter::repeat_with(&mut next).flatten().take(len).collect()
 }
 
-fn temp() -> TempDir {
+pub(super) fn temp() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-fn write(dir: &Path, path: &str, bytes: &[u8], mode: u32) {
+pub(super) fn write(dir: &Path, path: &str, bytes: &[u8], mode: u32) {
     let path = dir.join(path);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(&path, bytes).unwrap();
@@ -46,7 +46,7 @@ fn sample(dir: &Path) {
 }
 
 /// Every path below `dir`, with its kind, mode and contents.
-fn listing(dir: &Path) -> Vec<String> {
+pub(super) fn listing(dir: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     for path in entries(dir).unwrap() {
         let metadata = path.symlink_metadata().unwrap();
@@ -78,7 +78,7 @@ fn request(source: &Path, version: &str, sequence: u64) -> PackRequest {
     }
 }
 
-fn pack(store: &Store, source: &Path, version: &str, sequence: u64) -> Packed {
+pub(super) fn pack(store: &Store, source: &Path, version: &str, sequence: u64) -> Packed {
     store.pack(&request(source, version, sequence), &|_| {}).unwrap()
 }
 
@@ -103,7 +103,7 @@ fn fetch(from: &Store, to: &Store, id: ReleaseId, chunks: &[u32]) {
     }
 }
 
-fn spread(from: &Store, to: &Store, signed: &SignedHeader) -> Prepared {
+pub(super) fn spread(from: &Store, to: &Store, signed: &SignedHeader) -> Prepared {
     let prepared = announce(from, to, signed);
     fetch(from, to, signed.id(), &missing(&prepared));
     to.seal(signed.id()).unwrap();
