@@ -11,3 +11,15 @@
 pub mod mesh;
 pub mod ports;
 pub mod prober;
+
+/// Bytes in which no chunk is like another, the same in every run.
+pub fn noise(len: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    std::iter::repeat_with(next).flatten().take(len).collect()
+}

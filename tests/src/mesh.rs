@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::ports::free_port;
@@ -177,9 +178,26 @@ impl Mesh {
 
     /// Starts a node's daemon.
     pub fn up(&mut self, at: usize) {
+        self.launch(at, &mut Command::new(baton()));
+    }
+
+    /// Starts a node's daemon, to freeze when it reaches the failpoint of that name.
+    pub fn up_until(&mut self, at: usize, failpoint: &str) {
+        let program = baton().with_file_name("baton-failing");
+        self.launch(at, Command::new(program).env("BATON_FAILPOINT", failpoint));
+    }
+
+    /// Runs one more daemon of a node, in the foreground.
+    pub fn foreground(&self, at: usize) -> Ended {
+        let config = self.nodes[at].dir.join("baton.toml");
+        run(Command::new(baton()).arg("node").arg("--config").arg(config))
+    }
+
+    /// Starts a node's daemon by a command that runs `baton` with what follows.
+    pub fn launch(&mut self, at: usize, program: &mut Command) {
         let node = &mut self.nodes[at];
         let log = std::fs::File::options().create(true).append(true).open(node.dir.join("log"));
-        let daemon = Command::new(baton())
+        let daemon = program
             .arg("node")
             .arg("--config")
             .arg(node.dir.join("baton.toml"))
@@ -197,6 +215,56 @@ impl Mesh {
             daemon.kill().unwrap();
             daemon.wait().unwrap();
         }
+    }
+
+    /// Destroys all that a node has on its disk but for its config.
+    pub fn wipe(&self, at: usize) {
+        let dir = &self.nodes[at].dir;
+        let config = std::fs::read(dir.join("baton.toml")).unwrap();
+        std::fs::remove_dir_all(dir).unwrap();
+        std::fs::create_dir(dir).unwrap();
+        std::fs::write(dir.join("baton.toml"), config).unwrap();
+    }
+
+    /// The process of a node's daemon.
+    pub fn daemon(&self, at: usize) -> Pid {
+        Pid::from_child(self.nodes[at].daemon.as_ref().unwrap())
+    }
+
+    /// Whether a node's daemon is stopped, as it is at a failpoint.
+    pub fn is_frozen(&self, at: usize) -> bool {
+        let pid = self.daemon(at).as_raw_nonzero();
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // After the name, which is in parentheses and may hold anything (proc(5)).
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    }
+
+    /// Stops a node's daemon without ending it.
+    pub fn freeze(&self, at: usize) {
+        kill_process(self.daemon(at), Signal::STOP).unwrap();
+    }
+
+    /// Lets a frozen daemon go on.
+    pub fn thaw(&self, at: usize) {
+        kill_process(self.daemon(at), Signal::CONT).unwrap();
+    }
+
+    /// Kills the shim of a node's service, and nothing else of it.
+    pub fn kill_shim(&self, at: usize) {
+        // Not what starts the service, which has other words, and becomes the service.
+        let is_shim = |pid: &u32| word(*pid, 1) == "shim" && word(*pid, 2) == "--dir";
+        let mut shims = processes_of(&self.nodes[at].dir);
+        shims.retain(is_shim);
+        assert!(!shims.is_empty(), "{} has no shim", self.nodes[at].name);
+        kill_all(&shims);
+    }
+
+    /// The process of a node's service.
+    pub fn service_pid(&self, at: usize) -> u32 {
+        let all = processes_of(&self.nodes[at].dir).into_iter();
+        let services: Vec<_> = all.filter(|pid| word(*pid, 0).ends_with("/testd")).collect();
+        let [service] = services.as_slice() else { panic!("{services:?}") };
+        *service
     }
 
     /// Kills a node's service and what looks after it.
@@ -221,6 +289,17 @@ impl Mesh {
         let words: Vec<_> = command.split(' ').chain(["-o", "json"]).collect();
         let ended = self.cli(at, &words);
         (ended.code == 0).then(|| serde_json::from_str(&ended.stdout).ok())?
+    }
+
+    /// Waits until every node is in touch with all others and knows who leads.
+    pub fn settle(&self) {
+        let all = self.nodes.len();
+        for at in 0..all {
+            wait("the mesh is whole", || {
+                let status = self.json(at, "status")?;
+                (status["connected"] == all && status["leader"].is_string()).then_some(())
+            });
+        }
     }
 
     /// The place of the node that leads.
@@ -324,6 +403,13 @@ fn processes_of(dir: &Path) -> Vec<u32> {
         }
     }
     found
+}
+
+/// A word of a process' command line.
+fn word(pid: u32, at: usize) -> String {
+    let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let word = words.split(|byte| *byte == 0).nth(at).unwrap_or_default();
+    String::from_utf8_lossy(word).into_owned()
 }
 
 fn kill_all(pids: &[u32]) {
