@@ -32,6 +32,10 @@ const ECHO_MAX: Duration = Duration::from_secs(5);
 /// could wait for each other for ever, as where the cap has fallen below the permits that are out.
 const ASKS_FOR: Duration = Duration::from_secs(10);
 
+/// How long a deadline must be seen to have passed before it counts: the interval and the timeout of a
+/// probe, unless said. A machine that slept through it looks once more at what runs before it judges.
+const LAST_LOOK: Duration = Duration::from_secs(3);
+
 /// Pause between two sendings of the same request or proof, until the log shows it.
 const REPEAT: Duration = Duration::from_secs(1);
 
@@ -165,6 +169,8 @@ pub struct Unit {
     handed_back: Option<PermitId>,
     repeat_at: Instant,
     wake_at: Option<Instant>,
+    /// When the deadline of the present step was first seen to have passed.
+    overdue: Option<Instant>,
     /// Journals that were given out and are not on disk yet.
     writes: u32,
     rng: Rng,
@@ -192,6 +198,7 @@ impl Unit {
             handed_back: None,
             repeat_at: Instant::ZERO,
             wake_at: None,
+            overdue: None,
             writes: 0,
             rng,
             outputs: VecDeque::new(),
@@ -293,13 +300,13 @@ impl Unit {
             Stance::Asking { again_at, .. } => [Some(*again_at), self.restart.due(), None],
             Stance::Draining { since, .. } => {
                 let settled = since.after(balancer_delay(spec));
-                [Some(settled), Some(settled.after(drain_timeout(spec))), None]
+                [Some(settled), Some(self.over_at(settled.after(drain_timeout(spec)))), None]
             }
             Stance::Probing { since } => {
                 let ready = self.target.and_then(|target| self.process.ready_since(target));
                 let proven = ready.map(|ready| ready.after(self.proof_time(spec)));
                 let again = ready.map(|_| self.repeat_at);
-                [proven, again, Some(since.after(start_deadline(spec)))]
+                [proven, again, Some(self.over_at(since.after(start_deadline(spec))))]
             }
             Stance::Failed { .. } => [Some(self.repeat_at), None, None],
             Stance::Recording(_) | Stance::Stopping | Stance::Starting => [None; 3],
@@ -520,6 +527,7 @@ impl Unit {
 
     /// The step that what is found running calls for.
     fn move_on(&mut self, at: Surroundings<'_>) {
+        self.overdue = None;
         let running = self.process.release();
         if running.is_some() && running == self.target {
             self.stance = Stance::Probing { since: at.now };
@@ -573,7 +581,7 @@ impl Unit {
             return self.stop();
         }
         let timeout = drain_timeout(spec);
-        if at.now >= settled.after(timeout) {
+        if self.is_over(at.now, settled.after(timeout)) {
             self.give_up(at, format!("not drained within {timeout:?}: connections stay open"));
         }
     }
@@ -623,6 +631,7 @@ impl Unit {
         match &self.process {
             Process::Running { .. } => {
                 let since = at.now;
+                self.overdue = None;
                 let permitted = self.assignment.lease.is_some();
                 self.stance = if permitted { Stance::Probing { since } } else { Stance::Steady };
                 self.advance(at);
@@ -654,7 +663,7 @@ impl Unit {
                     self.prove(at, target);
                 }
             }
-            None if at.now >= deadline => self.give_up(at, self.process.complaint()),
+            None if self.is_over(at.now, deadline) => self.give_up(at, self.process.complaint()),
             None => {}
         }
     }
@@ -700,6 +709,18 @@ impl Unit {
     /// How long the service must be ready, and known to the balancer, to be proven.
     fn proof_time(&self, spec: Option<&ServiceSpec>) -> Duration {
         self.assignment.min_healthy.max(balancer_delay(spec))
+    }
+
+    /// Whether the deadline of the present step has passed, and was seen to for long enough.
+    fn is_over(&mut self, now: Instant, deadline: Instant) -> bool {
+        if now >= deadline {
+            self.overdue.get_or_insert(now);
+        }
+        self.overdue.is_some() && now >= self.over_at(deadline)
+    }
+
+    fn over_at(&self, deadline: Instant) -> Instant {
+        self.overdue.map_or(deadline, |seen| seen.after(LAST_LOOK))
     }
 
     fn repeat_due(&mut self, now: Instant) -> bool {

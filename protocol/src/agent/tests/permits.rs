@@ -162,6 +162,32 @@ impl Holder {
         self.actions.contains(&ServiceAction::Balance(Balance::Drain))
     }
 
+    /// Under the permit, until the new process runs and is not ready.
+    fn starts(&mut self) {
+        self.told();
+        self.runs(Some(Self::old()));
+        self.granted();
+        self.echoed();
+        self.confirmed(0);
+        self.take(Input::Service(web(), ServiceEvent::Exited { reason: "stopped".into() }));
+        self.confirmed(1);
+        let release = Self::new_release();
+        self.take(Input::Service(web(), ServiceEvent::Started { release }));
+        let refused = Err("connection refused".to_owned());
+        self.take(Input::Service(web(), ServiceEvent::Probed(refused)));
+    }
+
+    fn failed(&self) -> bool {
+        self.proposals.iter().any(|command| matches!(command, Command::Fail { .. }))
+    }
+
+    fn proved(&self) -> bool {
+        let ready = |command: &Command| {
+            matches!(command, Command::Close { proof: Proof::Ready { .. }, .. })
+        };
+        self.proposals.iter().any(ready)
+    }
+
     fn handed_back(&self) -> bool {
         let never =
             |command: &Command| matches!(command, Command::Close { proof: Proof::NeverBegan, .. });
@@ -264,4 +290,26 @@ fn who_asks_in_vain_hands_its_permit_back() {
     assert!(!holder.handed_back());
     holder.passes(2);
     assert!(holder.handed_back());
+}
+
+#[test]
+fn a_service_that_is_not_ready_within_its_deadline_fails() {
+    let mut holder = Holder::new(None);
+    holder.starts();
+    holder.passes(59);
+    assert!(!holder.failed());
+    holder.passes(5);
+    assert!(holder.failed());
+}
+
+#[test]
+fn a_deadline_that_passed_while_the_machine_slept_is_no_failure() {
+    let mut holder = Holder::new(None);
+    holder.starts();
+    holder.now = holder.now.after(Duration::from_secs(3600));
+    holder.take(Input::Timeout);
+    holder.passes(1);
+    holder.take(Input::Service(web(), ServiceEvent::Probed(Ok(()))));
+    holder.passes(2);
+    assert!(!holder.failed() && holder.proved());
 }
