@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use baton_tests::mesh::{Mesh, wait};
-use baton_tests::prober::Prober;
+use baton_tests::prober::{Prober, probe};
 use serde_json::Value;
 
 /// A mesh of four that runs v1, whose last node will freeze at `failpoint`, and a rollout of v2 until
@@ -70,19 +70,24 @@ fn a_holder_that_never_comes_back_is_named_and_a_person_ends_its_permit() {
     let reason = blocked(&mesh, "quarantine").replace("NODE", "n4");
     mesh.cli(0, &named_command(&reason)).code(0);
     mesh.cli(0, &["rollout", "status", "-g", "web", "--wait", "--timeout", "60s"]).code(0);
-    assert_eq!(prober.finish().most_down, 1);
+    assert!(prober.finish().most_down <= 1);
 }
 
 #[test]
 fn a_node_that_comes_back_after_its_permit_was_overridden_starts_nothing() {
-    let (mesh, at) = frozen_at("Granted", "v2");
-    let prober = Prober::start(&mesh.ports()[at..]);
-    let permit = only_permit(&mesh)["id"].as_str().unwrap().to_owned();
-    mesh.cli(0, &["rollout", "override", &permit, "--reason", "it is out of reach"]).code(0);
-    mesh.cli(0, &["rollout", "abort", "-g", "web"]).code(0);
-    mesh.thaw(at);
-    mesh.settle();
-    std::thread::sleep(Duration::from_secs(5));
-    assert_eq!(prober.finish().ever_down, 0);
-    assert_eq!(baton_tests::prober::probe(mesh.nodes[at].service_port).as_deref(), Some("v1"));
+    for failpoint in ["Granted", "Begun"] {
+        let (mesh, at) = frozen_at(failpoint, "v2");
+        let prober = Prober::start(&mesh.ports()[at..]);
+        let permit = only_permit(&mesh)["id"].as_str().unwrap().to_owned();
+        let statement = ["--fenced", "--reason", "it is out of the balancer"];
+        mesh.cli(0, &[&["rollout", "override", &permit][..], &statement].concat()).code(0);
+        mesh.cli(0, &["rollout", "abort", "-g", "web"]).code(0);
+        // Longer than a request to begin is good for.
+        std::thread::sleep(Duration::from_secs(6));
+        mesh.thaw(at);
+        mesh.settle();
+        std::thread::sleep(Duration::from_secs(4));
+        assert_eq!(prober.finish().ever_down, 0, "{failpoint}");
+        assert_eq!(probe(mesh.nodes[at].service_port).as_deref(), Some("v1"), "{failpoint}");
+    }
 }
