@@ -81,6 +81,8 @@ pub(crate) enum Event {
     Heal,
     /// A person asks a daemon for something, and asks again until there is an answer.
     Operate { host: Host, operation: Box<Operation>, tries: u32 },
+    /// The balancer takes a step.
+    Balancer,
     /// The scenario looks at how far the run has come.
     Director,
 }

@@ -4,11 +4,13 @@
 //! byte. After every event the properties of the design are checked (see `invariants`).
 //!
 //! * `world`: the queue of events and virtual time; `link`: the network; `disk`: what a crash leaves
-//! * `service` and `store`: models of a node's runtime and of its releases
+//! * `service` and `store`: models of a node's runtime and of its releases; `balancer`: of the load
+//!   balancer in front of all services
 //! * `shape`: what a seed's mesh is like; `scenario`: what a run does with it; `faults` and `traps`:
 //!   what goes wrong, at any time and at the worst moments
 //! * `trace`: the hash over all that happened
 
+mod balancer;
 mod disk;
 mod event;
 mod faults;
@@ -31,7 +33,7 @@ pub use scenario::{Failure, Options, Summary, run};
 use baton_protocol::mutant::Mutant;
 
 /// The deliberate mistakes that must be caught.
-pub const MUTANTS: [Mutant; 11] = [
+pub const MUTANTS: [Mutant; 12] = [
     Mutant::PermitExpires,
     Mutant::SkippedSync,
     Mutant::BeginWithoutEcho,
@@ -43,4 +45,5 @@ pub const MUTANTS: [Mutant; 11] = [
     Mutant::VoterIdReused,
     Mutant::RemovedForgotten,
     Mutant::OldIncarnation,
+    Mutant::UnseenByBalancer,
 ];

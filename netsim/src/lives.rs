@@ -8,6 +8,7 @@ use baton_protocol::time::Instant;
 
 use crate::event::{Event, Host, Step};
 use crate::mesh::mesh_name;
+use crate::service::Spoken;
 use crate::world::{PROBE_EVERY, World};
 
 /// Inputs that a daemon which stands still has waiting: what the kernel's queues hold, and more.
@@ -24,6 +25,7 @@ impl World {
         let rig = &mut self.hosts[host];
         rig.life += 1;
         rig.config.seed = seed;
+        rig.service.spoken = Spoken::Nothing;
         let (config, local) = (rig.config.clone(), rig.local(self.now));
         let peer = if host == 0 && rig.disk.contents().is_empty() {
             Peer::found(config, local, wall, mesh_name(), publisher)

@@ -7,6 +7,7 @@ use baton_protocol::agent::library::Contents;
 use baton_protocol::artifact::header::{ChunkRef, Header, SignedHeader};
 use baton_protocol::artifact::service::{Drain, Probe, Readiness, Run, ServiceSpec};
 use baton_protocol::codec;
+use baton_protocol::fleet::group::Ports;
 use baton_protocol::id::{ChunkHash, GroupName, KeyId, MeshId, MeshName, NodeId, Sequence};
 use baton_protocol::membership::Address;
 use baton_protocol::peer::Config;
@@ -82,7 +83,12 @@ impl Mesh {
             zone: Some(name(["a", "b", "c"][host % 3])),
             addresses: vec![address(host)],
             bootstrap,
-            groups: if role == Role::Witness { Vec::new() } else { vec![group()] },
+            groups: if role == Role::Witness {
+                BTreeMap::new()
+            } else {
+                [(group(), Ports::default())].into()
+            },
+            watches: if shape.watches(host) { vec![group()] } else { Vec::new() },
             seed: rng.next_u64(),
             log_tail: shape.log_tail,
         }

@@ -13,6 +13,7 @@ use baton_protocol::peer::Operation;
 use baton_protocol::rng::Rng;
 use baton_protocol::time::Instant;
 
+use crate::balancer::Traits;
 use crate::event::{Event, Host};
 use crate::faults::Faults;
 use crate::mesh::{group, name};
@@ -131,10 +132,13 @@ struct Director {
 pub fn run(seed: u64, options: Options) -> Result<Summary, Failure> {
     mutant::set(options.mutant);
     let mut rng = Rng::new(seed);
-    let shape = match options.faults {
+    let mut shape = match options.faults {
         true => Shape::drawn(options.hosts, &mut rng),
         false => Shape::calm(options.hosts),
     };
+    if options.faults {
+        shape.balancer = Traits::drawn(seed, &shape);
+    }
     let mut world = World::new(rng, &shape, options.loud);
     world.note(&format!("seed {seed}: {shape:?}"));
     let mut director = Director::new(options, shape);
@@ -198,6 +202,7 @@ impl Director {
             self.faults.early(world, Duration::from_secs(25));
         }
         world.after(LOOK_EVERY, Event::Director);
+        world.balance();
     }
 
     fn look(&mut self, world: &mut World) {

@@ -24,6 +24,16 @@ pub(crate) enum Process {
     Ending(ReleaseId),
 }
 
+/// What the agent says to a balancer that asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spoken {
+    /// The daemon has not said anything in this life.
+    Nothing,
+    Up,
+    Drain,
+    Down,
+}
+
 /// One service, as it is.
 #[derive(Debug)]
 pub(crate) struct Service {
@@ -34,6 +44,9 @@ pub(crate) struct Service {
     pub(crate) drained: bool,
     /// Out of action because the agent said so, until it serves again.
     pub(crate) taken: bool,
+    /// Was taken out of action or started, and no balancer has sent to it since.
+    pub(crate) unseen: bool,
+    pub(crate) spoken: Spoken,
     watched: bool,
     pub(crate) starts: u64,
 }
@@ -55,6 +68,8 @@ impl Service {
             number: 0,
             drained: false,
             taken: false,
+            unseen: false,
+            spoken: Spoken::Nothing,
             watched: false,
             starts: 0,
         }
@@ -62,7 +77,17 @@ impl Service {
 
     /// Whether a client is served.
     pub(crate) fn serves(&self) -> bool {
-        !self.drained && matches!(self.process, Process::Running { ready: true, .. })
+        !self.drained && self.is_ready()
+    }
+
+    /// Whether it answers a check well.
+    pub(crate) fn is_ready(&self) -> bool {
+        matches!(self.process, Process::Running { ready: true, .. })
+    }
+
+    /// A balancer sends to it.
+    pub(crate) fn sent_to(&mut self) {
+        self.unseen &= !self.serves();
     }
 
     pub(crate) fn is_watched(&self) -> bool {
@@ -82,6 +107,7 @@ impl Service {
             ServiceAction::Start { release } => {
                 self.number += 1;
                 self.starts += 1;
+                self.unseen = true;
                 self.process = Process::Starting(*release);
                 Follow::Later(Step::Started)
             }
@@ -96,6 +122,12 @@ impl Service {
             },
             ServiceAction::Balance(balance) => {
                 self.drained = *balance == Balance::Drain;
+                self.unseen |= self.drained;
+                self.spoken = match balance {
+                    Balance::Up => Spoken::Up,
+                    Balance::Drain => Spoken::Drain,
+                    Balance::Down { .. } => Spoken::Down,
+                };
                 Follow::Nothing
             }
             ServiceAction::WatchConnections(on) => {

@@ -7,6 +7,7 @@ use baton_protocol::fleet::policy::Cap;
 use baton_protocol::limits::LOG_TAIL_ENTRIES;
 use baton_protocol::rng::Rng;
 
+use crate::balancer::Traits;
 use crate::event::Host;
 
 /// Drift of a host's clock against the world's, at most: twice what a poor crystal has.
@@ -29,6 +30,8 @@ pub(crate) struct Shape {
     pub(crate) early_faults: bool,
     /// The first release is given up half way for another.
     pub(crate) restarted_first: bool,
+    /// The balancer that stands beside one of the hosts, which watches it.
+    pub(crate) balancer: Option<Traits>,
 }
 
 impl Shape {
@@ -43,6 +46,7 @@ impl Shape {
             releases: 1,
             early_faults: false,
             restarted_first: false,
+            balancer: None,
         }
     }
 
@@ -71,11 +75,17 @@ impl Shape {
             releases: 1 + rng.below(2),
             early_faults: rng.chance(2, 3),
             restarted_first: rng.chance(1, 6),
+            balancer: None,
         }
     }
 
     pub(crate) fn is_witness(&self, host: Host) -> bool {
         self.witness && host + 1 == self.hosts
+    }
+
+    /// Whether the balancer stands beside this host.
+    pub(crate) fn watches(&self, host: Host) -> bool {
+        self.balancer.as_ref().is_some_and(|balancer| balancer.host == host)
     }
 
     /// Hosts that run the service.

@@ -13,6 +13,7 @@ use baton_protocol::peer::{Answer, Failure, Input, Note, Operation, Output, Peer
 use baton_protocol::rng::Rng;
 use baton_protocol::time::{Instant, UnixTime};
 
+use crate::balancer::Balancer;
 use crate::event::{Event, Host, Step};
 use crate::invariants::Judge;
 use crate::link::Net;
@@ -43,6 +44,7 @@ pub(crate) struct World {
     pub(crate) judge: Judge,
     pub(crate) answers: Vec<(Operation, Result<Answer, Failure>)>,
     pub(crate) traps: Vec<Trap>,
+    pub(crate) balancer: Option<Balancer>,
     queue: BTreeMap<(Instant, u64), Event>,
     queued: u64,
     pub(crate) uploads: u64,
@@ -73,6 +75,7 @@ impl World {
             judge: Judge::default(),
             answers: Vec::new(),
             traps: Vec::new(),
+            balancer: shape.balancer.clone().map(Balancer::new),
             queue: BTreeMap::new(),
             queued: 0,
             uploads: 0,
@@ -166,6 +169,7 @@ impl World {
             Event::Heal => self.heal(),
             Event::Operate { host, operation, tries } => self.operate(host, *operation, tries),
             Event::Confirmed { host, life, token } => self.confirmed(host, life, token),
+            Event::Balancer => self.balance(),
             Event::Director => {}
         }
     }
@@ -197,6 +201,7 @@ impl World {
         let Self { judge, hosts, now, trace, .. } = self;
         judge.look(*now, hosts, host, trace);
         for moment in self.judge.moments() {
+            self.maintain(&moment);
             self.spring(moment);
         }
     }

@@ -60,7 +60,7 @@ fn seeds_to_catch(mutant: Mutant) -> u64 {
         | Mutant::StepBeforePersist
         | Mutant::OldIncarnation => 2,
         Mutant::SilenceIsConsent | Mutant::CapOverLiveOnly => 10,
-        Mutant::PermitExpires => 20,
+        Mutant::PermitExpires | Mutant::UnseenByBalancer => 20,
         Mutant::BeginWithoutEvidence | Mutant::VoterIdReused | Mutant::RemovedForgotten => 40,
     }
 }

@@ -1,6 +1,7 @@
 //! The daemon: sockets, disk, processes and the local API around the machines of `baton-protocol`.
 
 pub mod api;
+mod balancer;
 pub mod config;
 pub mod driver;
 pub mod keys;

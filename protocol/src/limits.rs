@@ -65,5 +65,14 @@ pub const NAME_BYTES_MAX: usize = 64;
 /// Bytes of a reason, an error text or the like that a node tells the mesh.
 pub const REASON_BYTES_MAX: usize = 2_000;
 
+/// Balancers of one group that are watched.
+pub const WATCHERS_MAX: usize = 16;
+
+/// Servers of one group that are read of a balancer, so that they fit into a report.
+pub const BALANCER_SERVERS_MAX: usize = 4_096;
+
+/// Bytes of a balancer's own word for a server's state.
+pub const BALANCER_STATE_BYTES_MAX: usize = 64;
+
 /// How old evidence of a node's health may be when a permit is granted or begun on it.
 pub const EVIDENCE_AGE_MAX: Duration = Duration::from_secs(3);

@@ -28,6 +28,8 @@ pub enum Mutant {
     RemovedForgotten,
     /// A daemon starts again under the number of its life before.
     OldIncarnation,
+    /// A permit closes although no balancer is seen to send to its holder again.
+    UnseenByBalancer,
 }
 
 #[cfg(feature = "mutants")]

@@ -6,11 +6,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::agent::balancer::Word;
 use crate::agent::report::Report;
 use crate::consensus::VoterMessage;
 use crate::fleet::command::{Candidate, Command};
 use crate::gossip::GossipMessage;
-use crate::id::Question;
+use crate::id::{GroupName, Question};
 use crate::replica::LogMessage;
 use crate::swarm::SwarmMessage;
 use crate::trust::certificate::Certificate;
@@ -40,4 +41,46 @@ pub enum Message {
     Ask(u64, Question),
     /// To the leader: how the sender stands.
     Report(Report),
+    /// From the leader to the holder of a permit: what the balancers of this group do for it.
+    Balancers(GroupName, Word),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::balancer::{Look, Server, Sight, Traffic};
+    use crate::codec;
+    use crate::fleet::group::Ports;
+    use crate::id::Incarnation;
+
+    /// The golden form of what is said of balancers: a change of it is a change of the format.
+    #[test]
+    fn what_is_said_of_balancers_keeps_its_form() {
+        let web: GroupName = "web".parse().unwrap();
+        let server = Server { sends: true, sessions: 3, state: "UP".to_owned() };
+        let seen = Sight::Seen([("n1".parse().unwrap(), server)].into());
+        let torn = Sight::Unreadable { reason: "no".to_owned() };
+        let look = |sight| Look { asked: (2, Question(4)), sight };
+        let report = Report {
+            question: (2, Question(5)),
+            incarnation: Incarnation(1),
+            balancers: [(web.clone(), look(seen)), ("api".parse().unwrap(), look(torn))].into(),
+            ..Report::default()
+        };
+        let word = |traffic| Word { traffic, asked: (2, Question(5)) };
+        let nowhere = word(Traffic::Nowhere { sessions: 3 });
+        let (service, agent_check) = (Some(80), None);
+        let join = Command::JoinGroup { group: web.clone(), ports: Ports { service, agent_check } };
+        let watch = Command::WatchBalancer { group: web.clone(), on: true };
+        for (message, golden) in [
+            (Message::Report(report), "010a02050100000002036170690102"),
+            (Message::Balancers(web.clone(), nowhere), "010b03776562030302 05"),
+            (Message::Propose(1, join), "01"),
+            (Message::Propose(1, watch), "01"),
+        ] {
+            let bytes = codec::encode(&message);
+            assert_eq!(data_encoding::HEXLOWER.encode(&bytes), golden);
+            assert_eq!(codec::decode(&bytes), Ok(message));
+        }
+    }
 }

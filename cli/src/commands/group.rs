@@ -106,6 +106,7 @@ pub fn groups_table(groups: &[GroupView]) -> String {
             dash_or(&group.quarantined),
             group.permits.to_string(),
             or_dash(group.rollout.as_ref()),
+            or_dash(Some(group.watchers.join(",")).filter(|it| !it.is_empty()).as_ref()),
         ]
     };
     let rows: Vec<_> = groups.iter().map(row).collect();
@@ -118,6 +119,7 @@ pub fn groups_table(groups: &[GroupView]) -> String {
         "QUARANTINED",
         "PERMITS",
         "ROLLOUT",
+        "BALANCER READ BY",
     ];
     table(&head, &rows)
 }

@@ -52,6 +52,13 @@ pub struct Arguments {
     /// host:port of nodes to ask first; may be given more than once.
     #[arg(long)]
     bootstrap: Vec<String>,
+    /// A group whose servers stand in the HAProxy beside this node, or group=backend; may be given
+    /// more than once.
+    #[arg(long)]
+    balancer_groups: Vec<String>,
+    /// The stats socket of that HAProxy.
+    #[arg(long)]
+    balancer_haproxy: Option<String>,
 }
 
 /// Reads the config and runs the node.
@@ -77,6 +84,8 @@ pub async fn run(shared: &Shared, arguments: Arguments) -> Outcome {
         witness: arguments.witness.then_some(true),
         agent_check: arguments.agent_check,
         bootstrap: arguments.bootstrap,
+        balancer_groups: arguments.balancer_groups,
+        balancer_haproxy: arguments.balancer_haproxy,
         ..Overrides::default()
     };
     // A data directory that was only assumed gives way to the config file's.

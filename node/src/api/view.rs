@@ -91,6 +91,8 @@ pub struct GroupView {
     pub permits: usize,
     /// The state of the last rollout.
     pub rollout: Option<String>,
+    /// The nodes that read a balancer in front of it.
+    pub watchers: Vec<String>,
 }
 
 /// A release.
@@ -310,6 +312,7 @@ fn condition(condition: &Condition) -> String {
         Condition::Absent => "absent".to_owned(),
         Condition::Unready { reason } => format!("not ready: {reason}"),
         Condition::Moving { step } => step.clone(),
+        Condition::Settling => "ready for less than min_healthy".to_owned(),
         Condition::Dead { reason } => format!("dead: {reason}"),
     }
 }
@@ -381,6 +384,7 @@ pub fn groups(peer: &Peer) -> Vec<GroupView> {
             obstacle: limit.err().map(|error| error.to_string()),
             permits: fleet.disrupted(group_name, group).len(),
             rollout: group.rollouts.last().map(|rollout| in_words(&rollout.phase).0.to_owned()),
+            watchers: group.watchers.iter().map(|node| self::name(fleet, *node)).collect(),
         }
     };
     fleet.groups().iter().map(view).collect()

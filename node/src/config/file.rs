@@ -43,6 +43,7 @@ pub(super) fn lay(path: &Path, layers: &mut Layers) -> Result<Groups, ConfigErro
                 let read = source.value(key.name, key.shape, value)?;
                 layers.set(key, read, source.at(value));
             }
+            (word, None) if table::is_table(word) => source.lay_table(word, value, layers)?,
             (word, None) => {
                 let known: Vec<_> = KEYS.iter().map(|key| key.name).chain(["groups"]).collect();
                 return Err(source.unknown(name, word.to_owned(), nearest(word, &known)));
@@ -127,6 +128,24 @@ impl Text<'_> {
         expected: &'static str,
     ) -> Result<&'v DeTable<'i>, ConfigError> {
         value.get_ref().as_table().ok_or_else(|| self.wrong(key, value, expected))
+    }
+
+    /// The keys of a table such as `[balancer]`.
+    fn lay_table(
+        &self,
+        table: &str,
+        value: &Spanned<DeValue<'_>>,
+        layers: &mut Layers,
+    ) -> Result<(), ConfigError> {
+        for (name, value) in self.table(table, value, "a table of keys")? {
+            let word = format!("{table}.{}", name.get_ref());
+            let Some(key) = table::find(&word) else {
+                let known: Vec<_> = KEYS.iter().map(|key| key.name).collect();
+                return Err(self.unknown(name, word.clone(), nearest(&word, &known)));
+            };
+            layers.set(key, self.value(key.name, key.shape, value)?, self.at(value));
+        }
+        Ok(())
     }
 
     fn groups(&self, value: &Spanned<DeValue<'_>>) -> Result<Groups, ConfigError> {

@@ -50,8 +50,20 @@ pub struct Config {
     pub run_dir: PathBuf,
     /// `host:port` of nodes to ask first.
     pub bootstrap: Vec<String>,
+    /// The load balancer beside it.
+    pub balancer: BalancerConfig,
     /// What this node says about the groups that it is in.
     pub groups: BTreeMap<GroupName, GroupConfig>,
+}
+
+/// The load balancer beside a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BalancerConfig {
+    /// HAProxy's stats socket.
+    pub haproxy: PathBuf,
+    /// The groups whose servers it has, each with the backend that they stand in. Where there is none,
+    /// nothing is read.
+    pub backends: BTreeMap<GroupName, String>,
 }
 
 /// What one node says about one group.
@@ -79,6 +91,8 @@ pub struct Overrides {
     pub api_socket: Option<String>,
     pub run_dir: Option<String>,
     pub bootstrap: Vec<String>,
+    pub balancer_groups: Vec<String>,
+    pub balancer_haproxy: Option<String>,
 }
 
 impl Config {
@@ -123,6 +137,10 @@ impl Config {
             api_socket: api_socket(layers, &data_dir)?,
             run_dir: layers.text("run_dir", path)?.unwrap_or_else(|| data_dir.join("run")),
             bootstrap: layers.list("bootstrap", host_and_port)?,
+            balancer: BalancerConfig {
+                haproxy: layers.need("balancer.haproxy", path)?,
+                backends: layers.list("balancer.groups", backend)?.into_iter().collect(),
+            },
             data_dir,
             groups,
         })
@@ -146,6 +164,8 @@ impl Overrides {
             ("api_socket", text(&self.api_socket)),
             ("run_dir", text(&self.run_dir)),
             ("bootstrap", list(&self.bootstrap)),
+            ("balancer.groups", list(&self.balancer_groups)),
+            ("balancer.haproxy", text(&self.balancer_haproxy)),
         ];
         for (name, value) in flags {
             if let (Some(key), Some(value)) = (table::find(name), value) {
@@ -183,6 +203,18 @@ fn agent_check(text: &str) -> Result<Option<SocketAddr>, String> {
         "off" => Ok(None),
         text => socket_address(text).map(Some).map_err(|why| format!("{why}, or off")),
     }
+}
+
+/// A group, with the backend that has its servers: `web`, or `web=shop`. A backend's name is sent to
+/// HAProxy among other words, and so has only the letters that HAProxy allows.
+fn backend(text: &str) -> Result<(GroupName, String), String> {
+    let (group, backend) = text.split_once('=').unwrap_or((text, text));
+    let group = group.parse().map_err(say)?;
+    let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
+    if backend.is_empty() || !backend.chars().all(letter) {
+        return Err(format!("\"{backend}\" is no backend's name: use a-z A-Z 0-9 - _ . :"));
+    }
+    Ok((group, backend.to_owned()))
 }
 
 /// A name or an address with a port. An IPv6 address stands in brackets.

@@ -34,12 +34,12 @@ pub(super) struct Key {
 impl Key {
     /// The environment variable that overrides it.
     pub(super) fn env(&self) -> String {
-        format!("BATON_{}", self.name.to_ascii_uppercase())
+        format!("BATON_{}", self.name.to_ascii_uppercase().replace('.', "_"))
     }
 
     /// The flag that overrides it, without its dashes.
     pub(super) fn flag(&self) -> String {
-        self.name.replace('_', "-")
+        self.name.replace(['_', '.'], "-")
     }
 
     fn toml(&self, text: &str) -> String {
@@ -150,7 +150,30 @@ pub(super) const KEYS: &[Key] = &[
             "data_dir.",
         ],
     },
+    Key {
+        name: "balancer.groups",
+        shape: Shape::List,
+        default: Some(""),
+        sample: "web,api=api_servers",
+        doc: &[
+            "The groups whose servers stand in the HAProxy beside this node, which is then read: a permit",
+            "closes only when it is seen to send to the server again. A server is called like its node;",
+            "a backend like its group, or as said after a =.",
+        ],
+    },
+    Key {
+        name: "balancer.haproxy",
+        shape: Shape::Text,
+        default: Some("/run/haproxy/admin.sock"),
+        sample: "/run/haproxy.sock",
+        doc: &["The stats socket of that HAProxy. It is only read."],
+    },
 ];
+
+/// Whether keys stand in the table `name` of the file.
+pub(super) fn is_table(name: &str) -> bool {
+    KEYS.iter().any(|key| key.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
+}
 
 pub(super) fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)

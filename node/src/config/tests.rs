@@ -142,6 +142,8 @@ fn every_key_has_a_flag() {
         api_socket: text("api_socket"),
         run_dir: text("run_dir"),
         bootstrap: vec!["10.0.0.1:7400".into(), "10.0.0.2:7400".into()],
+        balancer_groups: vec!["web".into(), "api=api_servers".into()],
+        balancer_haproxy: text("balancer.haproxy"),
     };
     let by_flag = Config::load(None, NO_ENV, &overrides).unwrap();
     let env = |name: &str| {
@@ -193,6 +195,25 @@ fn unknown_keys_name_the_nearest_one() {
     assert_eq!(
         error("[groups.web]\n\nport = \"80\""),
         ":3: unknown key \"groups.web.port\": did you mean \"vars\"?"
+    );
+}
+
+#[test]
+fn the_balancer_has_a_table_of_its_own() {
+    let balancer = load("[balancer]\ngroups = [\"web\", \"api=shop\"]\n").unwrap().balancer;
+    let backends: Vec<_> =
+        balancer.backends.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    assert_eq!(backends, [("api", "shop"), ("web", "web")]);
+    assert_eq!(balancer.haproxy, Path::new("/run/haproxy/admin.sock"));
+    assert_eq!(
+        error("[balancer]\ngroup = [\"web\"]"),
+        ":2: unknown key \"balancer.group\": did you mean \"balancer.groups\"?"
+    );
+    assert_eq!(error("balancer = 1"), ":1: balancer is the number 1, and must be a table of keys");
+    let injected = error("balancer.groups = [\"web=a;shutdown\"]");
+    assert!(
+        injected.starts_with(":1: balancer.groups: \"a;shutdown\" is no backend"),
+        "{injected}"
     );
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use baton_protocol::fleet::group::Ports;
 use baton_protocol::id::KeyId;
 use baton_protocol::limits::LOG_TAIL_ENTRIES;
 use baton_protocol::membership::Address;
@@ -9,7 +10,7 @@ use baton_protocol::peer::{Config as PeerConfig, Peer};
 
 use super::identity::Identity;
 use super::{RunError, clock, disk, identity};
-use crate::config::Config;
+use crate::config::{Config, GroupConfig};
 use crate::keys::{self, KeyFile};
 use crate::net::NetHandle;
 
@@ -78,8 +79,17 @@ fn peer_config(
         zone: config.zone.clone(),
         addresses: identity::addresses(config, bound, &bootstrap),
         bootstrap,
-        groups: config.groups.keys().cloned().collect(),
+        groups: config.groups.iter().map(|(name, it)| (name.clone(), ports(config, it))).collect(),
+        watches: config.balancer.backends.keys().cloned().collect(),
         seed,
         log_tail: LOG_TAIL_ENTRIES,
     })
+}
+
+/// What a balancer is to know of a group's service. Its port is known by the variable of that name.
+fn ports(config: &Config, group: &GroupConfig) -> Ports {
+    Ports {
+        service: group.vars.get("port").and_then(|port| port.parse().ok()),
+        agent_check: config.agent_check.map(|address| address.port()),
+    }
 }

@@ -26,6 +26,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use baton_protocol::agent::balancer::Sight;
 use baton_protocol::agent::library::{StoreCommand, StoreEvent};
 use baton_protocol::agent::service::ServiceEvent;
 use baton_protocol::agent::unit::ServiceAction;
@@ -41,7 +42,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::api;
-use crate::config::Config;
+use crate::balancer::HaProxy;
+use crate::config::{BalancerConfig, Config, GroupConfig};
 use crate::keys::{self, KeyError, KeyFile};
 use crate::net::{BulkFrame, Net, NetConfig, NetError, NetEvent, NetHandle, OPEN_WITHIN};
 use crate::runtime::agent_check::AgentCheck;
@@ -61,6 +63,9 @@ const REQUESTS_MAX: usize = 64;
 
 /// Events of services that may wait.
 const SERVICE_EVENTS_MAX: usize = 1024;
+
+/// Looks at the balancer that may wait: more would only be older.
+const SIGHTS_MAX: usize = 4;
 
 /// Why a node does not run.
 #[derive(Debug, thiserror::Error)]
@@ -177,6 +182,16 @@ pub async fn start(
     Ok((handle, driver.run(sources)))
 }
 
+/// Reads the balancer beside this node, where there is one.
+fn watch_balancer(config: &BalancerConfig) -> mpsc::Receiver<(GroupName, Sight)> {
+    let (tell, sights) = mpsc::channel(SIGHTS_MAX);
+    let haproxy = HaProxy { socket: config.haproxy.clone(), backends: config.backends.clone() };
+    if !haproxy.backends.is_empty() {
+        tokio::spawn(haproxy.watch(tell));
+    }
+    sights
+}
+
 /// Where inputs come from.
 struct Sources {
     net: Net,
@@ -265,6 +280,7 @@ impl Driver {
         else {
             return Ok(());
         };
+        let mut sights = watch_balancer(&self.config.balancer);
         let mut wall = interval(Duration::from_secs(1));
         wall.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.present()?;
@@ -286,6 +302,7 @@ impl Driver {
                 Some(event) = events.recv() => self.take_net_event(event),
                 Some(stored) = stored.recv() => self.take_stored(stored),
                 Some((group, event)) = services.recv() => self.feed(Input::Service(group, event)),
+                Some((group, sight)) = sights.recv() => self.feed(Input::Balancer(group, sight)),
                 Some(ticket) = failed_reads.recv() => self.upload_failed(ticket),
                 Some(outcome) = self.seeded.next() => self.take_seeded(outcome),
                 Some(request) = asked.recv() => self.take_request(request),

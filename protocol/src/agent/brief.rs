@@ -51,6 +51,7 @@ impl Brief {
             min_healthy: group.policy.min_healthy,
             attempt: group.active().map(|active| (active.id, active.resumed)),
             lease: permit.map(|permit| lease(group, permit)),
+            watched: !group.watchers.is_empty(),
         };
         let active = group.active();
         let of_rollout = active.map(|it| [Some(it.release), it.previous]).into_iter().flatten();

@@ -4,7 +4,9 @@
 //! * [`unit`]: one service, kept running and moved from release to release; [`service`]: its process;
 //!   [`journal`]: what of it survives a crash
 //! * [`brief`]: what the log says to this node; [`report`]: what this node says to the leader
+//! * [`balancer`]: what the balancers in front of a service are seen to do
 
+pub mod balancer;
 pub mod brief;
 pub mod journal;
 pub mod library;
@@ -27,6 +29,7 @@ use crate::rng::Rng;
 use crate::swarm::{Bitmap, ObjectId};
 use crate::time::{Instant, earliest};
 
+use balancer::{Look, Sight, Word};
 use brief::Brief;
 use journal::Journal;
 use library::{Library, LibraryOutput, StoreCommand, StoreEvent};
@@ -40,6 +43,9 @@ const AHEAD_MAX: usize = 3;
 /// How long a release's share may stay the same before its missing chunks are asked for anew. The
 /// swarm mends what it loses in less; this is for what it does not see.
 const STALLED_AFTER: core::time::Duration = core::time::Duration::from_secs(15);
+
+/// How old a look at a balancer may be when it is reported: four times the pause between two looks.
+const LOOK_AGE_MAX: core::time::Duration = core::time::Duration::from_secs(2);
 
 /// What can happen to an agent.
 #[derive(Clone, Debug)]
@@ -60,6 +66,10 @@ pub enum Input {
     Progress(ReleaseId, u16),
     /// The leader of a term asks for evidence.
     Asked(u64, Question),
+    /// What the balancer beside this node was seen to do for a group.
+    Sight(GroupName, Sight),
+    /// What the balancers were seen to do for this node's service in a group, as the leader says.
+    Word(GroupName, Word),
     /// A batch is on disk.
     Persisted(Token),
 }
@@ -94,6 +104,15 @@ pub enum Output {
     Report(Report),
 }
 
+/// The last look at a balancer.
+#[derive(Debug)]
+struct Looked {
+    at: Instant,
+    /// The last question that was heard when it came.
+    heard: (u64, Question),
+    look: Look,
+}
+
 /// The agent of one node.
 #[derive(Debug)]
 pub struct Agent {
@@ -104,6 +123,7 @@ pub struct Agent {
     units: BTreeMap<GroupName, Unit>,
     unassigned: BTreeMap<GroupName, Process>,
     progress: BTreeMap<ReleaseId, (u16, Instant)>,
+    looks: BTreeMap<GroupName, Looked>,
     asked: (u64, Question),
     last_report: Option<Report>,
     writes: BTreeMap<Token, GroupName>,
@@ -126,6 +146,7 @@ impl Agent {
             units: BTreeMap::new(),
             unassigned: BTreeMap::new(),
             progress: BTreeMap::new(),
+            looks: BTreeMap::new(),
             asked: (0, Question::default()),
             last_report: None,
             writes: BTreeMap::new(),
@@ -144,6 +165,7 @@ impl Agent {
     pub fn report(&self, now: Instant) -> Report {
         let thousandths = |id| (id, self.progress.get(&id).map_or(0, |(share, _)| *share));
         let services = self.units.iter().map(|(name, unit)| (name.clone(), unit.report(now)));
+        let looks = self.looks.iter().filter(|(_, it)| now.since(it.at) <= LOOK_AGE_MAX);
         Report {
             question: self.asked,
             incarnation: self.incarnation,
@@ -151,6 +173,7 @@ impl Agent {
             fetching: self.library.fetching().map(thousandths).collect(),
             troubles: self.library.troubles().collect(),
             services: services.collect(),
+            balancers: looks.map(|(name, it)| (name.clone(), it.look.clone())).collect(),
         }
     }
 
@@ -197,7 +220,7 @@ impl Agent {
     ) {
         let life = self.life();
         let Some(unit) = self.units.get_mut(name) else { return };
-        act(unit, Surroundings { now, life, library: &self.library });
+        act(unit, Surroundings { now, life, asked: self.asked, library: &self.library });
         self.collect_unit(name);
     }
 
@@ -286,6 +309,7 @@ impl Agent {
             last.services != report.services
                 || last.staged != report.staged
                 || last.incarnation != report.incarnation
+                || last.balancers != report.balancers
         };
         if asked || self.last_report.as_ref().is_none_or(news) {
             self.outputs.push_back(Output::Report(report.clone()));
@@ -311,6 +335,13 @@ impl Agent {
         } else if self.unassigned.len() < UNASSIGNED_MAX || self.unassigned.contains_key(&name) {
             self.unassigned.entry(name).or_insert(Process::Unknown).observe(now, &event);
         }
+    }
+
+    /// A look began after the one before it had come, and so saw what was after that.
+    fn looked(&mut self, now: Instant, name: GroupName, sight: Sight) {
+        let asked = self.looks.get(&name).map(|last| last.heard).unwrap_or_default();
+        let look = Look { asked, sight };
+        self.looks.insert(name, Looked { at: now, heard: self.asked, look });
     }
 
     fn take_store_event(&mut self, now: Instant, event: StoreEvent) {
@@ -339,6 +370,8 @@ impl Machine for Agent {
             Input::Fetched(object) => self.library.complete(object),
             Input::Progress(release, thousandths) => self.progressed(now, release, thousandths),
             Input::Asked(term, question) => self.asked = (term, question),
+            Input::Sight(name, sight) => self.looked(now, name, sight),
+            Input::Word(name, word) => self.with_unit(now, &name, |unit, at| unit.hear(at, word)),
             Input::Persisted(token) => {
                 if let Some(name) = self.writes.remove(&token) {
                     self.with_unit(now, &name, Unit::persisted);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::agent::balancer::Look;
 use crate::id::{GroupName, Incarnation, Question, ReleaseId};
 
 /// Answers the leader's question of that number, and is repeated unasked when something changes.
@@ -21,6 +22,8 @@ pub struct Report {
     pub troubles: BTreeMap<ReleaseId, String>,
     /// One entry for each group that the node is in.
     pub services: BTreeMap<GroupName, ServiceReport>,
+    /// The last look at the balancer beside the node, for each group that it watches.
+    pub balancers: BTreeMap<GroupName, Look>,
 }
 
 /// How one service stands.
@@ -55,6 +58,8 @@ pub enum Condition {
         /// What was last seen.
         reason: String,
     },
+    /// Ready, for less than `min_healthy`.
+    Settling,
 }
 
 impl Condition {

@@ -1,4 +1,5 @@
 mod permits;
+mod watched;
 
 use core::time::Duration;
 
@@ -32,6 +33,7 @@ fn brief(groups: &[GroupName]) -> Input {
         min_healthy: Duration::ZERO,
         attempt: None,
         lease: None,
+        watched: false,
     };
     let assignments = groups.iter().map(|name| (name.clone(), assignment.clone())).collect();
     Input::Brief(Box::new(Brief { life: Some(Incarnation(1)), assignments, ..Brief::default() }))

@@ -11,6 +11,7 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
+use crate::agent::balancer::{Traffic, Word};
 use crate::agent::journal::Journal;
 use crate::agent::library::Library;
 use crate::agent::report::{Condition, ServiceReport};
@@ -20,7 +21,8 @@ use crate::failpoint::{self, Failpoint};
 use crate::fleet::command::{Command, Proof};
 use crate::fleet::group::Standing;
 use crate::fleet::permit::PermitPhase;
-use crate::id::{GroupName, Incarnation, Nonce, PermitId, ReleaseId, RolloutId};
+use crate::id::{GroupName, Incarnation, Nonce, PermitId, Question, ReleaseId, RolloutId};
+use crate::limits::EVIDENCE_AGE_MAX;
 use crate::mutant::{self, Mutant};
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -39,6 +41,10 @@ const LAST_LOOK: Duration = Duration::from_secs(3);
 /// Pause between two sendings of the same request or proof, until the log shows it.
 const REPEAT: Duration = Duration::from_secs(1);
 
+/// How long a word on the balancers is waited for where somebody reads them: the leader asks each second,
+/// a look takes half of one, and HAProxy asks an agent each two by default.
+const WORD_WITHIN: Duration = Duration::from_secs(10);
+
 /// What the log says to one unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
@@ -52,6 +58,8 @@ pub struct Assignment {
     pub attempt: Option<(RolloutId, u32)>,
     /// The node's open permit for this group.
     pub lease: Option<Lease>,
+    /// Whether somebody reads the balancers in front of the group.
+    pub watched: bool,
 }
 
 /// An open permit, as its holder sees it.
@@ -151,6 +159,8 @@ pub struct Surroundings<'a> {
     pub now: Instant,
     /// The node's life, once the log has confirmed it.
     pub life: Option<Incarnation>,
+    /// The leader's term and last question that the node has heard.
+    pub asked: (u64, Question),
     /// Whether a release is staged, and how its service is run.
     pub library: &'a Library,
 }
@@ -165,7 +175,10 @@ pub struct Unit {
     restart: RestartPolicy,
     stance: Stance,
     target: Option<ReleaseId>,
-    balance: Option<Balance>,
+    /// What the balancer was last told, and the leader's last question before that.
+    balance: Option<(Balance, (u64, Question))>,
+    /// What the balancers do, as the leader last said, and when that came.
+    word: Option<(Instant, Word)>,
     handed_back: Option<PermitId>,
     repeat_at: Instant,
     wake_at: Option<Instant>,
@@ -195,6 +208,7 @@ impl Unit {
             stance: Stance::Steady,
             target: None,
             balance: None,
+            word: None,
             handed_back: None,
             repeat_at: Instant::ZERO,
             wake_at: None,
@@ -207,7 +221,7 @@ impl Unit {
         // nothing is said until it is seen what runs: the permit may be closed by now, and a service
         // that serves is not taken out by a guess.
         if unit.journal.begun.is_none() {
-            unit.tell_balancer(Balance::Up);
+            unit.tell_balancer((0, Question::default()), Balance::Up);
         }
         unit
     }
@@ -244,6 +258,12 @@ impl Unit {
             }
             _ => {}
         }
+        self.advance(at);
+    }
+
+    /// The leader says what the balancers do.
+    pub fn hear(&mut self, at: Surroundings<'_>, word: Word) {
+        self.word = Some((at.now, word));
         self.advance(at);
     }
 
@@ -299,8 +319,10 @@ impl Unit {
             }
             Stance::Asking { again_at, .. } => [Some(*again_at), self.restart.due(), None],
             Stance::Draining { since, .. } => {
-                let settled = since.after(balancer_delay(spec));
-                [Some(settled), Some(self.over_at(settled.after(drain_timeout(spec)))), None]
+                let settled = since.after(self.blind_wait(spec));
+                let word = self.word.map(|(at, _)| at.after(EVIDENCE_AGE_MAX));
+                let over = self.over_at(settled.after(drain_timeout(spec)));
+                [Some(settled), Some(over), word]
             }
             Stance::Probing { since } => {
                 let ready = self.target.and_then(|target| self.process.ready_since(target));
@@ -340,6 +362,9 @@ impl Unit {
             Stance::Draining { .. } => moving("draining"),
             Stance::Stopping => moving("stopping"),
             Stance::Starting => moving("starting"),
+            Stance::Probing { .. } if self.waits_for_balancer(now) => {
+                moving("ready, and waiting for the balancer")
+            }
             Stance::Probing { .. } => moving("probing"),
             Stance::Failed { reason, .. } => Condition::Unready { reason: reason.clone() },
         }
@@ -354,7 +379,7 @@ impl Unit {
         }
         match self.installed_ready_since() {
             Some(since) if now >= since.after(self.assignment.min_healthy) => Condition::Available,
-            Some(_) => Condition::Unready { reason: "ready for less than min_healthy".to_owned() },
+            Some(_) => Condition::Settling,
             None => Condition::Unready { reason: self.process.complaint() },
         }
     }
@@ -374,7 +399,7 @@ impl Unit {
     }
 
     fn steady(&mut self, at: Surroundings<'_>) {
-        self.follow_readiness();
+        self.follow_readiness(at);
         if let Some(lease) = self.assignment.lease.clone() {
             return self.consider(at, &lease);
         }
@@ -394,13 +419,15 @@ impl Unit {
         self.enroll(at);
     }
 
-    fn follow_readiness(&mut self) {
+    fn follow_readiness(&mut self, at: Surroundings<'_>) {
         match &self.process {
-            Process::Running { ready_since: Some(_), .. } => self.tell_balancer(Balance::Up),
+            Process::Running { ready_since: Some(_), .. } => {
+                self.tell_balancer(at.asked, Balance::Up);
+            }
             Process::Running { unready: Some(reason), .. }
             | Process::Stopped { reason: Some(reason) } => {
                 let reason = reason.clone();
-                self.tell_balancer(Balance::Down { reason });
+                self.tell_balancer(at.asked, Balance::Down { reason });
             }
             Process::Running { .. }
             | Process::Stopped { .. }
@@ -488,7 +515,7 @@ impl Unit {
 
     fn asking(&mut self, at: Surroundings<'_>) {
         let Stance::Asking { nonce, first, since, again_at } = self.stance else { return };
-        self.follow_readiness();
+        self.follow_readiness(at);
         let Some(lease) = self.assignment.lease.clone() else {
             self.stance = Stance::Steady;
             return self.advance(at);
@@ -533,7 +560,7 @@ impl Unit {
             self.stance = Stance::Probing { since: at.now };
         } else if running.is_some() {
             self.stance = Stance::Draining { since: at.now, quiet: false };
-            self.tell_balancer(Balance::Drain);
+            self.tell_balancer(at.asked, Balance::Drain);
             self.service(ServiceAction::WatchConnections(true));
         } else {
             self.record_and_start();
@@ -570,20 +597,49 @@ impl Unit {
             return self.record_and_start();
         }
         let spec = self.spec(at.library);
-        let settled = since.after(balancer_delay(spec));
-        if at.now < settled {
-            // Connections counted before the balancer has seen the word prove nothing.
-            self.stance = Stance::Draining { since, quiet: false };
-            return;
-        }
-        let watches = spec.is_some_and(|spec| spec.drain.listen.is_some());
-        if quiet || !watches {
+        let waited = since.after(self.blind_wait(spec));
+        let counts = spec.is_some_and(|spec| spec.drain.listen.is_some());
+        let (settled, idle) = match self.traffic(at.now) {
+            Traffic::Nowhere { sessions } => (true, sessions == 0),
+            Traffic::Everywhere | Traffic::Somewhere => (false, false),
+            Traffic::Unknown => (at.now >= waited, !counts),
+        };
+        // Connections counted before the balancer has seen the word prove nothing.
+        let quiet = quiet && settled;
+        self.stance = Stance::Draining { since, quiet };
+        if settled && (quiet || idle) {
             return self.stop();
         }
         let timeout = drain_timeout(spec);
-        if self.is_over(at.now, settled.after(timeout)) {
-            self.give_up(at, format!("not drained within {timeout:?}: connections stay open"));
+        if self.is_over(at.now, waited.after(timeout)) {
+            let what = if settled { "connections stay open" } else { "the balancer still sends" };
+            self.give_up(at, format!("not drained within {timeout:?}: {what}"));
         }
+    }
+
+    /// What the balancers do since they were last told something: unknown without a fresh word.
+    fn traffic(&self, now: Instant) -> Traffic {
+        let told = self.balance.as_ref().map(|(_, asked)| *asked).unwrap_or_default();
+        match self.word {
+            Some((at, word)) if now.since(at) < EVIDENCE_AGE_MAX && word.asked > told => {
+                word.traffic
+            }
+            _ => Traffic::Unknown,
+        }
+    }
+
+    /// Whether the balancers send to the service again, as far as anybody reads them.
+    fn is_sent_to(&self, now: Instant) -> bool {
+        !self.assignment.watched
+            || self.traffic(now) == Traffic::Everywhere
+            || mutant::active(Mutant::UnseenByBalancer)
+    }
+
+    /// Whether the service is proven under its permit but for the balancers.
+    fn waits_for_balancer(&self, now: Instant) -> bool {
+        let ready = self.target.and_then(|target| self.process.ready_since(target));
+        let proven = ready.is_some_and(|ready| now >= ready.after(self.assignment.min_healthy));
+        proven && !self.is_sent_to(now)
     }
 
     fn stop(&mut self) {
@@ -656,9 +712,10 @@ impl Unit {
         let (deadline, proof_time) = (since.after(start_deadline(spec)), self.proof_time(spec));
         match self.process.ready_since(target) {
             Some(ready) => {
-                self.tell_balancer(Balance::Up);
+                self.tell_balancer(at.asked, Balance::Up);
                 failpoint::reach(Failpoint::Ready);
-                if at.now >= ready.after(proof_time) && self.repeat_due(at.now) {
+                let proven = at.now >= ready.after(proof_time) && self.is_sent_to(at.now);
+                if proven && self.repeat_due(at.now) {
                     failpoint::reach(Failpoint::Proven);
                     self.prove(at, target);
                 }
@@ -706,9 +763,17 @@ impl Unit {
         release.and_then(|release| library.service(release))
     }
 
-    /// How long the service must be ready, and known to the balancer, to be proven.
+    /// How long a drain waits for balancers that it does not see.
+    fn blind_wait(&self, spec: Option<&ServiceSpec>) -> Duration {
+        let word = if self.assignment.watched { WORD_WITHIN } else { Duration::ZERO };
+        balancer_delay(spec).max(word)
+    }
+
+    /// How long the service must be ready to be proven. The balancer's time is waited for where nobody
+    /// can see that it sends again.
     fn proof_time(&self, spec: Option<&ServiceSpec>) -> Duration {
-        self.assignment.min_healthy.max(balancer_delay(spec))
+        let blind = if self.assignment.watched { Duration::ZERO } else { balancer_delay(spec) };
+        self.assignment.min_healthy.max(blind)
     }
 
     /// Whether the deadline of the present step has passed, and was seen to for long enough.
@@ -731,10 +796,10 @@ impl Unit {
         due
     }
 
-    fn tell_balancer(&mut self, balance: Balance) {
-        if self.balance.as_ref() != Some(&balance) {
+    fn tell_balancer(&mut self, asked: (u64, Question), balance: Balance) {
+        if self.balance.as_ref().is_none_or(|(told, _)| *told != balance) {
             self.service(ServiceAction::Balance(balance.clone()));
-            self.balance = Some(balance);
+            self.balance = Some((balance, asked));
         }
     }
 

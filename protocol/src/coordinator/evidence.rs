@@ -132,6 +132,19 @@ impl Evidence {
         })
     }
 
+    /// Whether `node` is proven available: by its own word, and by the balancers where those are read.
+    pub fn is_available(
+        &self,
+        now: Instant,
+        fleet: &Fleet,
+        group: &GroupName,
+        node: NodeId,
+    ) -> bool {
+        let service = self.service(now, fleet, group, node);
+        service.is_some_and(|service| service.condition.is_available())
+            && self.is_sent_to(now, fleet, group, node)
+    }
+
     /// U: members of `group` that are not proven available.
     pub fn unavailable(
         &self,
@@ -144,10 +157,9 @@ impl Evidence {
             return BTreeSet::new();
         }
         let proven = |node: &NodeId| {
-            let service = self.service(now, fleet, name, *node);
             let ignored =
                 mutant::active(Mutant::SilenceIsConsent) && self.fresh(now, fleet, *node).is_none();
-            ignored || service.is_some_and(|service| service.condition.is_available())
+            ignored || self.is_available(now, fleet, name, *node)
         };
         group.counted().filter(|node| !proven(node)).collect()
     }
@@ -168,7 +180,8 @@ impl Evidence {
         }
         match self.service(now, fleet, group, node).map(|service| &service.condition) {
             None | Some(Condition::Absent) => "nothing installed".to_owned(),
-            Some(Condition::Available) => "available".to_owned(),
+            Some(Condition::Available) => "ready".to_owned(),
+            Some(Condition::Settling) => "ready for less than min_healthy".to_owned(),
             Some(Condition::Unready { reason }) => format!("not ready: {reason}"),
             Some(Condition::Moving { step }) => step.clone(),
             Some(Condition::Dead { reason }) => format!("dead: {reason}"),

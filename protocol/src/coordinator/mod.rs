@@ -9,16 +9,19 @@
 
 pub mod evidence;
 pub mod judge;
+pub mod traffic;
 pub mod voters;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::agent::balancer::Word;
 use crate::agent::report::{Report, ServiceReport};
 use crate::consensus::Progress;
 use crate::fleet::Fleet;
 use crate::fleet::command::Command;
 use crate::id::{GroupName, NodeId, PermitId, Question, VoterId};
+use crate::mutant::{self, Mutant};
 use crate::time::{Instant, earliest};
 
 use evidence::Evidence;
@@ -60,6 +63,8 @@ pub enum Output {
     Decide(GroupName, Command),
     /// A change of the voters.
     Voters(VoterStep),
+    /// Tell the holder of a permit what the balancers of this group do for it.
+    Tell(NodeId, GroupName, Word),
 }
 
 /// The leader's judgement.
@@ -68,6 +73,8 @@ pub struct Coordinator {
     evidence: Evidence,
     watches: BTreeMap<GroupName, Watch>,
     in_flight: BTreeMap<GroupName, Instant>,
+    /// What each holder of an open permit was last told.
+    told: BTreeMap<PermitId, Word>,
     care: Care,
     ask_at: Instant,
     voters_at: Instant,
@@ -82,6 +89,7 @@ impl Coordinator {
             evidence: Evidence::new(term),
             watches: BTreeMap::new(),
             in_flight: BTreeMap::new(),
+            told: BTreeMap::new(),
             care: Care::new(now),
             ask_at: now,
             voters_at: now,
@@ -106,6 +114,7 @@ impl Coordinator {
             Input::Voters(progress) => self.care.progress(now, progress),
         }
         self.ask(now);
+        self.tell_holders(now, fleet);
         self.judge_all(now, fleet);
         self.care_for_voters(now, fleet);
     }
@@ -137,6 +146,13 @@ impl Coordinator {
         })
     }
 
+    /// Whether a holder whose service is ready may close: the balancers are seen to send to it.
+    pub fn may_close(&self, now: Instant, fleet: &Fleet, node: NodeId, permit: PermitId) -> bool {
+        let held = fleet.permits().get(&permit);
+        mutant::active(Mutant::UnseenByBalancer)
+            || held.is_none_or(|permit| self.evidence.is_sent_to(now, fleet, &permit.group, node))
+    }
+
     /// What the members last said.
     pub fn evidence(&self) -> &Evidence {
         &self.evidence
@@ -147,6 +163,20 @@ impl Coordinator {
             self.ask_at = now.after(ASK_EVERY);
             let question = self.evidence.ask(now);
             self.outputs.push_back(Output::Ask(question));
+        }
+    }
+
+    /// Each answer of a watcher is news to the holders, as it is to a newer question.
+    fn tell_holders(&mut self, now: Instant, fleet: &Fleet) {
+        let before = core::mem::take(&mut self.told);
+        for permit in fleet.permits().values() {
+            let word = self.evidence.traffic(now, fleet, &permit.group, permit.node);
+            let Some(word) = word else { continue };
+            if before.get(&permit.id) != Some(&word) {
+                let group = permit.group.clone();
+                self.outputs.push_back(Output::Tell(permit.node, group, word));
+            }
+            self.told.insert(permit.id, word);
         }
     }
 

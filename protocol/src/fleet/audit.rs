@@ -76,7 +76,7 @@ fn describe(command: &Command) -> Option<(Option<String>, String)> {
         Command::Admit(candidate) => (None, format!("node {} joined", candidate.name)),
         Command::AllotVoter { node } => (None, format!("node {node:?} becomes a voter")),
         Command::SetGroup { group, person, .. } => (Some(person), format!("set group {group}")),
-        Command::JoinGroup { group } => (None, format!("joined group {group}")),
+        Command::JoinGroup { group, .. } => (None, format!("joined group {group}")),
         Command::Register { header } => (None, format!("registered release {:?}", header.id())),
         Command::CreateRollout(new) => {
             (Some(&new.person), format!("rollout of {:?} on {}", new.release, new.group))
@@ -94,6 +94,12 @@ fn describe(command: &Command) -> Option<(Option<String>, String)> {
         Command::Remove { node, person } => (Some(person), format!("removed node {node:?}")),
         Command::Quarantine { group, node, on, person } => {
             (Some(person), format!("quarantine of {node:?} in {group}: {on}"))
+        }
+        Command::WatchBalancer { group, on: true } => {
+            (None, format!("watches a balancer of {group}"))
+        }
+        Command::WatchBalancer { group, on: false } => {
+            (None, format!("watches no balancer of {group} any more"))
         }
         Command::Describe { .. }
         | Command::Live { .. }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::artifact::header::SignedHeader;
+use crate::fleet::group::Ports;
 use crate::fleet::permit::PermitKind;
 use crate::fleet::policy::{Cap, OnFailure, Policy};
 use crate::id::{
@@ -72,6 +73,8 @@ pub enum Command {
     JoinGroup {
         /// Which group.
         group: GroupName,
+        /// Where its service is reached. A member that says it again changes it.
+        ports: Ports,
     },
     /// A release that can be rolled out from now on.
     Register {
@@ -162,6 +165,14 @@ pub enum Command {
         on: bool,
         /// Who said so.
         person: String,
+    },
+    /// The member that asks reads the state of a balancer in front of this group from now on, or no
+    /// more: without its word nobody of the group counts as available.
+    WatchBalancer {
+        /// Which group. There must be one.
+        group: GroupName,
+        /// From now on, or no more.
+        on: bool,
     },
 }
 

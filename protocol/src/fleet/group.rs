@@ -10,7 +10,7 @@ use crate::fleet::event::{Event, Refusal};
 use crate::fleet::policy::Policy;
 use crate::fleet::rollout::Rollout;
 use crate::id::{Generation, GroupName, Incarnation, NodeId, ReleaseId, Sequence, ServiceName};
-use crate::limits::GROUPS_MAX;
+use crate::limits::{GROUPS_MAX, WATCHERS_MAX};
 use crate::trust::certificate::Role;
 
 /// Stages that a policy may have.
@@ -21,7 +21,8 @@ const STAGES_MAX: usize = 32;
 pub struct Group {
     /// How it is activated.
     pub policy: Policy,
-    /// Grows with each change of the policy, of the members or of a rollout's phase.
+    /// Grows with each change of the policy, of the members, of the watchers or of a
+    /// rollout's phase.
     pub generation: Generation,
     /// Its nodes.
     pub members: BTreeMap<NodeId, GroupMember>,
@@ -35,6 +36,8 @@ pub struct Group {
     pub sequence: Option<Sequence>,
     /// The rollouts, newest last; at most the last is under way.
     pub rollouts: Vec<Rollout>,
+    /// The members that read the balancers in front of it.
+    pub watchers: BTreeSet<NodeId>,
 }
 
 /// A node as a member of a group.
@@ -44,6 +47,17 @@ pub struct GroupMember {
     pub standing: Standing,
     /// The release on which it last proved ready.
     pub running: Option<ReleaseId>,
+    /// Where it is reached, by its own word.
+    pub ports: Ports,
+}
+
+/// Where a member's service is reached, as far as its config says it: what a balancer is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ports {
+    /// Of the service.
+    pub service: Option<u16>,
+    /// Of the node's agent-check.
+    pub agent_check: Option<u16>,
 }
 
 /// Whether a member counts.
@@ -69,6 +83,7 @@ impl Group {
             completed: BTreeSet::new(),
             sequence: None,
             rollouts: Vec::new(),
+            watchers: BTreeSet::new(),
         }
     }
 
@@ -125,15 +140,37 @@ impl Fleet {
         &mut self,
         name: &GroupName,
         node: NodeId,
+        ports: Ports,
     ) -> Result<Vec<Event>, Refusal> {
         if self.member_mut(node)?.role == Role::Witness {
             return Err(Refusal::Order("a witness runs no service".to_owned()));
         }
         let group = self.group_or_new(name)?;
-        if group.members.contains_key(&node) {
+        if let Some(member) = group.members.get_mut(&node) {
+            member.ports = ports;
+            return Ok(vec![Event::GroupChanged(name.clone())]);
+        }
+        group.members.insert(node, GroupMember { standing: Standing::New, running: None, ports });
+        group.generation = group.generation.next();
+        Ok(vec![Event::GroupChanged(name.clone())])
+    }
+
+    pub(super) fn watch_balancer(
+        &mut self,
+        name: &GroupName,
+        node: NodeId,
+        on: bool,
+    ) -> Result<Vec<Event>, Refusal> {
+        let group = self.group_mut(name)?;
+        if on && group.watchers.len() >= WATCHERS_MAX && !group.watchers.contains(&node) {
+            let text =
+                format!("{WATCHERS_MAX} balancers of {name} are watched, which is all that may");
+            return Err(Refusal::Limit(text));
+        }
+        let changed = if on { group.watchers.insert(node) } else { group.watchers.remove(&node) };
+        if !changed {
             return Ok(Vec::new());
         }
-        group.members.insert(node, GroupMember { standing: Standing::New, running: None });
         group.generation = group.generation.next();
         Ok(vec![Event::GroupChanged(name.clone())])
     }
@@ -180,7 +217,7 @@ impl Fleet {
         if installable.is_some_and(|it| it != release) {
             return Err(Refusal::Order(format!("{release} is not what {name} installs now")));
         }
-        *member = GroupMember { standing: Standing::Counted, running: Some(release) };
+        (member.standing, member.running) = (Standing::Counted, Some(release));
         group.generation = group.generation.next();
         Ok(vec![Event::GroupChanged(name.clone())])
     }

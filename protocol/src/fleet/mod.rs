@@ -122,7 +122,8 @@ impl Fleet {
             Command::AllotVoter { node } => self.allot_voter(index, *node),
             Command::Remove { node, .. } => self.remove(*node),
             Command::SetGroup { group, change, .. } => self.set_group(group, change),
-            Command::JoinGroup { group } => self.join_group(group, by),
+            Command::JoinGroup { group, ports } => self.join_group(group, by, *ports),
+            Command::WatchBalancer { group, on } => self.watch_balancer(group, by, *on),
             Command::Quarantine { group, node, on, .. } => self.quarantine(group, *node, *on),
             Command::Enroll { group, release, incarnation } => {
                 self.enroll(group, by, *release, *incarnation)

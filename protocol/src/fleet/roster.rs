@@ -169,7 +169,8 @@ impl Fleet {
             if let Some(permit) = permit.as_mut().filter(|_| group.counts(node)) {
                 permit.also_in.insert(name.clone());
             }
-            if group.members.remove(&node).is_some() {
+            let (served, watched) = (group.members.remove(&node), group.watchers.remove(&node));
+            if served.is_some() || watched {
                 group.generation = group.generation.next();
                 events.push(Event::GroupChanged(name.clone()));
             }

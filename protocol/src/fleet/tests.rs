@@ -7,6 +7,7 @@ use super::command::{
     Candidate, Command, Decision, Envelope, NewRollout, Order, PolicyChange, Proof, Verdict,
 };
 use super::event::{Event, Refusal};
+use super::group::Ports;
 use super::permit::PermitKind;
 use super::{Applied, Fleet};
 use crate::artifact::header::{ChunkRef, Header};
@@ -69,7 +70,7 @@ impl Mesh {
         (2..=count).for_each(|number| mesh.admit(number));
         let [old, new] = [1, 2].map(|sequence| mesh.register(&publisher, sequence));
         for number in 1..=count {
-            mesh.ok(number, Command::JoinGroup { group: group.clone() });
+            mesh.ok(number, Command::JoinGroup { group: group.clone(), ports: Ports::default() });
             let (group, incarnation) = (group.clone(), Incarnation(1));
             mesh.ok(number, Command::Enroll { group, release: old, incarnation });
         }
@@ -236,7 +237,7 @@ fn a_new_member_counts_only_on_what_is_to_be_installed_now() {
     let (group, incarnation) = (mesh.group.clone(), Incarnation(1));
     let [old, new] = [mesh.fleet.groups()[&group].stable.unwrap(), mesh.new];
     mesh.admit(5);
-    mesh.ok(5, Command::JoinGroup { group: group.clone() });
+    mesh.ok(5, Command::JoinGroup { group: group.clone(), ports: Ports::default() });
     assert!(!mesh.fleet.groups()[&group].counts(node(5)));
     let enroll = |release| Command::Enroll { group: group.clone(), release, incarnation };
     assert!(mesh.say(5, enroll(new)).outcome.is_err());
@@ -380,7 +381,7 @@ fn a_holder_comes_to_count_in_no_other_group() {
     let incarnation = Incarnation(1);
     let old = mesh.fleet.groups()[&mesh.group].stable.unwrap();
     let enroll = Command::Enroll { group: db.clone(), release: old, incarnation };
-    mesh.ok(1, Command::JoinGroup { group: db.clone() });
+    mesh.ok(1, Command::JoinGroup { group: db.clone(), ports: Ports::default() });
     mesh.grant(&[1], PermitKind::Restart, &[]).unwrap();
     assert!(mesh.say(1, enroll.clone()).outcome.is_err());
     mesh.begin(1).unwrap();
@@ -395,7 +396,7 @@ fn a_removed_holder_counts_in_every_group_that_it_was_in() {
     let old = mesh.fleet.groups()[&mesh.group].stable.unwrap();
     for number in [1, 2, 3] {
         let (group, incarnation) = (db.clone(), Incarnation(1));
-        mesh.ok(number, Command::JoinGroup { group: db.clone() });
+        mesh.ok(number, Command::JoinGroup { group: db.clone(), ports: Ports::default() });
         mesh.ok(number, Command::Enroll { group, release: old, incarnation });
     }
     mesh.grant(&[1], PermitKind::Restart, &[]).unwrap_err(); // of db nothing was said
@@ -431,4 +432,32 @@ fn a_second_rollout_and_one_on_a_stale_look_are_refused() {
 fn two_that_take_the_same_log_are_the_same() {
     let (one, two) = (Mesh::new(5, "1"), Mesh::new(5, "1"));
     assert_eq!(codec::encode(&one.fleet), codec::encode(&two.fleet));
+}
+
+#[test]
+fn who_reads_a_balancer_is_known_until_it_stops_or_is_removed() {
+    let mut mesh = Mesh::new(3, "1");
+    let watch = |group: &str, on| Command::WatchBalancer { group: group.parse().unwrap(), on };
+    let watchers = |mesh: &Mesh| mesh.fleet.groups()[&mesh.group].watchers.clone();
+    let stale = mesh.decision();
+    mesh.ok(2, watch("web", true));
+    mesh.ok(3, watch("web", true));
+    assert_eq!(watchers(&mesh), [node(2), node(3)].into());
+    let outcome = mesh.say(1, Command::Decide(stale)).outcome;
+    assert!(matches!(outcome, Err(Refusal::Stale(_))), "judged without a watcher: {outcome:?}");
+    assert!(matches!(mesh.say(2, watch("typo", true)).outcome, Err(Refusal::Unknown(_))));
+    mesh.ok(2, watch("web", false));
+    mesh.ok(1, Command::Remove { node: node(3), person: String::new() });
+    assert_eq!(watchers(&mesh), BTreeSet::new());
+}
+
+#[test]
+fn a_member_that_joins_again_only_says_where_it_is_reached() {
+    let mut mesh = Mesh::new(2, "1");
+    let before = mesh.fleet.groups()[&mesh.group].clone();
+    let ports = Ports { service: Some(80), agent_check: Some(7401) };
+    mesh.ok(2, Command::JoinGroup { group: mesh.group.clone(), ports });
+    let after = &mesh.fleet.groups()[&mesh.group];
+    assert_eq!(after.members[&node(2)].ports, ports);
+    assert_eq!((after.generation, after.counts(node(2))), (before.generation, true));
 }

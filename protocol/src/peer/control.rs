@@ -4,7 +4,7 @@ use crate::codec;
 use crate::consensus::{self, Role, Voter};
 use crate::coordinator::{self, Coordinator, voters::VoterStep};
 use crate::disk::{Key, Write};
-use crate::fleet::command::{Command, Envelope};
+use crate::fleet::command::{Command, Envelope, Proof};
 use crate::fleet::event::Event;
 use crate::fleet::{Applied, Fleet};
 use crate::id::NodeId;
@@ -51,6 +51,11 @@ impl Peer {
             && !coordinator.may_begin(now, self.replica.fleet(), by, *permit)
         {
             return Err("the evidence does not allow it now".to_owned());
+        }
+        if let Command::Close { permit, proof: Proof::Ready { .. }, .. } = &command
+            && !coordinator.may_close(now, self.replica.fleet(), by, *permit)
+        {
+            return Err("its balancer is not seen to send to it yet".to_owned());
         }
         self.append(now, by, request, command);
         Ok(())
@@ -292,6 +297,9 @@ impl Peer {
                 coordinator::Output::Propose(command) | coordinator::Output::Decide(_, command) => {
                     let me = self.config.node;
                     self.append(now, me, 0, command);
+                }
+                coordinator::Output::Tell(holder, group, word) => {
+                    self.tell_holder(now, holder, group, word);
                 }
                 coordinator::Output::Voters(step) => self.change_voters(now, step),
             }

@@ -1,5 +1,6 @@
 //! What a node's driver tells its [`Peer`](super::Peer), and what the peer wants done.
 
+use crate::agent::balancer::Sight;
 use crate::agent::library::{StoreCommand, StoreEvent};
 use crate::agent::service::ServiceEvent;
 use crate::agent::unit::ServiceAction;
@@ -94,6 +95,8 @@ pub enum Input {
     Store(StoreEvent),
     /// The runtime has seen something of a group's service.
     Service(GroupName, ServiceEvent),
+    /// What the balancer beside this node was seen to do for a group that it watches.
+    Balancer(GroupName, Sight),
     /// A person wants something. Answered by [`Output::Answer`].
     Operate(RequestId, Operation),
 }

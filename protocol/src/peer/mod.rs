@@ -211,6 +211,9 @@ impl Peer {
             Input::Service(group, event) => {
                 self.agent.handle(now, agent::Input::Service(group, event));
             }
+            Input::Balancer(group, sight) => {
+                self.agent.handle(now, agent::Input::Sight(group, sight));
+            }
             Input::Operate(request, operation) => self.operate(now, request, operation),
         }
     }

@@ -8,8 +8,9 @@ use crate::consensus;
 use crate::coordinator;
 use crate::disk::Key;
 use crate::fleet::command::{Candidate, Command};
+use crate::fleet::group::{Group, Ports};
 use crate::gossip::{self, Head};
-use crate::id::{NodeId, Question, ReleaseId};
+use crate::id::{GroupName, NodeId, Question, ReleaseId};
 use crate::limits::CONTROL_FRAME_BYTES_MAX;
 use crate::machine::Machine as _;
 use crate::membership::{self, Address, RosterEntry};
@@ -182,6 +183,11 @@ impl Peer {
                 }
             }
             Message::Report(report) => self.take_report(now, from, report),
+            Message::Balancers(group, word) => {
+                if self.leader == Some(from) {
+                    self.agent.handle(now, agent::Input::Word(group, word));
+                }
+            }
         }
     }
 
@@ -212,6 +218,21 @@ impl Peer {
             self.send(node, &Message::Ask(term, question));
         }
         self.agent.handle(now, agent::Input::Asked(term, question));
+    }
+
+    /// As the leader: what the balancers do for the holder of a permit.
+    pub(super) fn tell_holder(
+        &mut self,
+        now: Instant,
+        holder: NodeId,
+        group: GroupName,
+        word: agent::balancer::Word,
+    ) {
+        if holder == self.config.node {
+            self.agent.handle(now, agent::Input::Word(group, word));
+        } else if self.sessions.is_member(holder) {
+            self.send(holder, &Message::Balancers(group, word));
+        }
     }
 
     /// What a neighbour says of the leader. Many say it long after it has changed: only a newer term
@@ -446,13 +467,33 @@ impl Peer {
             let addresses = self.config.addresses.clone();
             self.propose(now, 0, Command::Describe { addresses });
         }
-        let me = self.config.node;
-        let groups = self.fleet().groups();
-        let joined = |name| groups.get(name).is_some_and(|it| it.members.contains_key(&me));
-        let missing: Vec<_> =
-            self.config.groups.iter().filter(|name| !joined(*name)).cloned().collect();
-        for group in missing {
-            self.propose(now, 0, Command::JoinGroup { group });
+        self.join_groups(now);
+        self.watch_balancers(now);
+    }
+
+    fn join_groups(&mut self, now: Instant) {
+        let (me, groups) = (self.config.node, self.fleet().groups());
+        let known = |name: &GroupName| {
+            groups.get(name).and_then(|it| it.members.get(&me)).map(|it| it.ports)
+        };
+        let differs = |(name, ports): &(&GroupName, &Ports)| known(name) != Some(**ports);
+        let missing = self.config.groups.iter().filter(differs);
+        let missing: Vec<_> = missing.map(|(name, ports)| (name.clone(), *ports)).collect();
+        for (group, ports) in missing {
+            self.propose(now, 0, Command::JoinGroup { group, ports });
+        }
+    }
+
+    /// Makes the log say of which groups this node watches a balancer.
+    fn watch_balancers(&mut self, now: Instant) {
+        let (me, watches) = (self.config.node, &self.config.watches);
+        let differs = |(name, group): (&GroupName, &Group)| {
+            let on = watches.contains(name);
+            (group.watchers.contains(&me) != on).then(|| (name.clone(), on))
+        };
+        let changes: Vec<_> = self.fleet().groups().iter().filter_map(differs).collect();
+        for (group, on) in changes {
+            self.propose(now, 0, Command::WatchBalancer { group, on });
         }
     }
 

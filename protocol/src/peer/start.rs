@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::consensus::{self, Role, Voter};
 use crate::disk::Key;
 use crate::fleet::command::{Candidate, Command, Envelope};
+use crate::fleet::group::Ports;
 use crate::gossip::Gossip;
 use crate::id::{
     GroupName, Incarnation, KeyId, MeshId, MeshName, NodeId, NodeName, VoterId, ZoneName,
@@ -44,8 +45,10 @@ pub struct Config {
     pub addresses: Vec<Address>,
     /// Where the mesh may be found, from the token and the config.
     pub bootstrap: Vec<Address>,
-    /// The groups whose services it runs.
-    pub groups: Vec<GroupName>,
+    /// The groups whose services it runs, and where those are reached.
+    pub groups: BTreeMap<GroupName, Ports>,
+    /// The groups in front of which stands the balancer beside it.
+    pub watches: Vec<GroupName>,
     /// For its own generator; never twice the same.
     pub seed: u64,
     /// Entries of the log between two snapshots, and kept for nodes that follow: usually

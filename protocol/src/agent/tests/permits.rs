@@ -40,19 +40,19 @@ fn signed(sequence: u64) -> SignedHeader {
 }
 
 /// A node with version 1 installed and version 2 staged.
-struct Holder {
+pub(super) struct Holder {
     agent: Agent,
     now: Instant,
-    assignment: Assignment,
+    pub(super) assignment: Assignment,
     life: Incarnation,
     /// Journals given out, as they came.
     journals: Vec<(Token, Journal)>,
-    actions: Vec<ServiceAction>,
-    proposals: Vec<Command>,
+    pub(super) actions: Vec<ServiceAction>,
+    pub(super) proposals: Vec<Command>,
 }
 
 impl Holder {
-    fn new(begun: Option<PermitId>) -> Self {
+    pub(super) fn new(begun: Option<PermitId>) -> Self {
         let [old, new] = [signed(1), signed(2)];
         let journal = Journal { installed: Some(old.id()), begun };
         let mut holder = Self {
@@ -64,6 +64,7 @@ impl Holder {
                 min_healthy: Duration::from_secs(1),
                 attempt: None,
                 lease: None,
+                watched: false,
             },
             life: LIFE,
             journals: Vec::new(),
@@ -78,15 +79,15 @@ impl Holder {
         holder
     }
 
-    fn old() -> ReleaseId {
+    pub(super) fn old() -> ReleaseId {
         signed(1).id()
     }
 
-    fn new_release() -> ReleaseId {
+    pub(super) fn new_release() -> ReleaseId {
         signed(2).id()
     }
 
-    fn take(&mut self, input: Input) {
+    pub(super) fn take(&mut self, input: Input) {
         self.agent.handle(self.now, input);
         while let Some(output) = self.agent.poll_output() {
             match output {
@@ -104,7 +105,7 @@ impl Holder {
         }
     }
 
-    fn told(&mut self) {
+    pub(super) fn told(&mut self) {
         let brief = Brief {
             life: Some(self.life),
             assignments: [(web(), self.assignment.clone())].into(),
@@ -113,7 +114,7 @@ impl Holder {
         self.take(Input::Brief(Box::new(brief)));
     }
 
-    fn granted(&mut self) {
+    pub(super) fn granted(&mut self) {
         self.assignment.lease = Some(Lease {
             id: PERMIT,
             release: Self::new_release(),
@@ -124,28 +125,28 @@ impl Holder {
         self.told();
     }
 
-    fn runs(&mut self, release: Option<ReleaseId>) {
+    pub(super) fn runs(&mut self, release: Option<ReleaseId>) {
         self.take(Input::Service(web(), ServiceEvent::Found { running: release }));
         if release.is_some() {
             self.take(Input::Service(web(), ServiceEvent::Probed(Ok(()))));
         }
     }
 
-    fn passes(&mut self, seconds: u64) {
+    pub(super) fn passes(&mut self, seconds: u64) {
         for _ in 0..seconds * 4 {
             self.now = self.now.after(Duration::from_millis(250));
             self.take(Input::Timeout);
         }
     }
 
-    fn asked(&self) -> Option<Nonce> {
+    pub(super) fn asked(&self) -> Option<Nonce> {
         self.proposals.iter().rev().find_map(|command| match command {
             Command::Begin { nonce, .. } => Some(*nonce),
             _ => None,
         })
     }
 
-    fn echoed(&mut self) {
+    pub(super) fn echoed(&mut self) {
         let nonce = self.asked().unwrap();
         if let Some(lease) = &mut self.assignment.lease {
             lease.phase = PermitPhase::Begun { incarnation: self.life, nonce };
@@ -153,12 +154,12 @@ impl Holder {
         self.told();
     }
 
-    fn confirmed(&mut self, at: usize) {
+    pub(super) fn confirmed(&mut self, at: usize) {
         let token = self.journals[at].0;
         self.take(Input::Persisted(token));
     }
 
-    fn drains(&self) -> bool {
+    pub(super) fn drains(&self) -> bool {
         self.actions.contains(&ServiceAction::Balance(Balance::Drain))
     }
 
@@ -188,7 +189,7 @@ impl Holder {
         self.proposals.iter().any(ready)
     }
 
-    fn handed_back(&self) -> bool {
+    pub(super) fn handed_back(&self) -> bool {
         let never =
             |command: &Command| matches!(command, Command::Close { proof: Proof::NeverBegan, .. });
         self.proposals.iter().any(never)

@@ -20,6 +20,7 @@ impl<'a> Bench<'a> {
             return error.to_string();
         }
         self.lost_holder()
+            .or_else(|| self.evidence.blindness(self.now, self.fleet, self.name, self.group))
             .or_else(|| self.out_of_service())
             .or_else(|| self.elsewhere(behind))
             .unwrap_or_else(|| self.not_staged(behind, target))
@@ -93,7 +94,10 @@ impl<'a> Bench<'a> {
 
     fn complaint(self, node: NodeId) -> String {
         let complaint = self.evidence.complaint(self.now, self.fleet, self.name, node);
-        format!("{} is {}", self.called(node), text::cut(&complaint, COMPLAINT_BYTES_MAX))
+        let refusal = self.evidence.refusal(self.now, self.fleet, self.name, node);
+        let refusal = refusal.map(|refusal| format!(", and {refusal}")).unwrap_or_default();
+        let complaint = text::cut(&complaint, COMPLAINT_BYTES_MAX);
+        format!("{} is {complaint}{refusal}", self.called(node))
     }
 }
 

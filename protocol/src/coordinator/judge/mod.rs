@@ -194,7 +194,7 @@ impl<'a> Bench<'a> {
         behind.iter().filter(serves).copied().collect()
     }
 
-    /// Permits for as many of `behind` as the caps and `wanted` allow: the dead and the ill first, as
+    /// Permits for as many of `behind` as the caps and `wanted` allow: those that serve nobody and the ill first, as
     /// mending them takes nothing away.
     fn grants(self, behind: &BTreeSet<NodeId>, target: ReleaseId, wanted: usize) -> Decision {
         let mut decision = self.decision();
@@ -225,16 +225,17 @@ impl<'a> Bench<'a> {
                 && report.is_some_and(|report| report.staged.contains(&target))
                 && !self.evidence.is_double(self.now, *node)
         });
-        let (mut dead, mut ill, mut well) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut idle, mut ill, mut well) = (Vec::new(), Vec::new(), Vec::new());
         for node in ready {
-            let service = self.evidence.service(self.now, self.fleet, self.name, node);
-            match service.map(|service| &service.condition) {
-                Some(Condition::Dead { .. }) => dead.push((node, PermitKind::Repair)),
-                Some(Condition::Available) => well.push((node, PermitKind::Restart)),
-                _ => ill.push((node, PermitKind::Restart)),
+            if self.evidence.serves_nobody(self.now, self.fleet, self.name, node) {
+                idle.push((node, PermitKind::Repair));
+            } else if self.evidence.is_available(self.now, self.fleet, self.name, node) {
+                well.push((node, PermitKind::Restart));
+            } else {
+                ill.push((node, PermitKind::Restart));
             }
         }
-        [dead, ill, well].concat()
+        [idle, ill, well].concat()
     }
 
     /// Says what blocks a rollout in which nothing moves, and when that is over.
@@ -300,11 +301,10 @@ impl<'a> Bench<'a> {
 }
 
 /// Whether the evidence of this moment still allows a granted permit to begin: within the cap with
-/// all that is unavailable by now, or, for a repair, still dead.
+/// all that is unavailable by now, or, for a repair, still serving nobody.
 pub fn evidence_allows(now: Instant, fleet: &Fleet, evidence: &Evidence, permit: &Permit) -> bool {
     if permit.kind == PermitKind::Repair {
-        let service = evidence.service(now, fleet, &permit.group, permit.node);
-        return service.is_some_and(|it| matches!(it.condition, Condition::Dead { .. }));
+        return evidence.serves_nobody(now, fleet, &permit.group, permit.node);
     }
     if mutant::active(Mutant::CapIgnored) {
         return true;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::agent::report::{Condition, Report, ServiceReport};
 use crate::coordinator::{Coordinator, Input, Output};
 use crate::fleet::command::{Command, Order, PolicyChange};
+use crate::fleet::group::Ports;
 use crate::fleet::permit::PermitKind;
 use crate::fleet::rollout::{Phase, Rollout};
 use crate::fleet::tests::{Mesh, node};
@@ -98,7 +99,7 @@ impl Lead {
                     self.coordinator.handle(self.now, fleet, Input::Changed);
                     self.coordinator.handle(self.now, fleet, Input::Decided(group));
                 }
-                Output::Propose(_) | Output::Voters(_) => {}
+                Output::Propose(_) | Output::Voters(_) | Output::Tell(..) => {}
             }
         }
     }
@@ -258,7 +259,7 @@ fn who_is_ill_in_another_group_only_does_not_count_here() {
     let (db, incarnation): (GroupName, _) = ("db".parse().unwrap(), Incarnation(1));
     for number in [1, 2] {
         let (group, release) = (db.clone(), lead.old());
-        lead.mesh.ok(number, Command::JoinGroup { group: db.clone() });
+        lead.mesh.ok(number, Command::JoinGroup { group: db.clone(), ports: Ports::default() });
         lead.mesh.ok(number, Command::Enroll { group, release, incarnation });
     }
     lead.says_in("db", 1, Condition::Available, lead.old());
