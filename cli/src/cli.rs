@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::client::Client;
-use crate::commands::{self, deploy, group, init, join, node, rollout, token};
+use crate::commands::{self, deploy, group, init, join, lb, node, rollout, token};
 use crate::demo;
 use crate::exit::{Exit, Failed, Outcome};
 use crate::output::Format;
@@ -67,6 +67,9 @@ enum Command {
     /// Set how a group is deployed to.
     #[command(subcommand)]
     Group(group::Command),
+    /// Configure the load balancer in front of a group.
+    #[command(subcommand)]
+    Lb(lb::Command),
     /// Make a release of a directory and spread it, without activating it.
     Seed(deploy::SeedArguments),
     /// Say what a deployment would do, and change nothing.
@@ -144,6 +147,7 @@ async fn act(shared: Shared, command: Command) -> Outcome {
         Command::Join(arguments) => join::run(&shared, arguments),
         Command::Node(arguments) => node::run(&shared, *arguments).await,
         Command::Group(command) => group::run(&shared, command).await,
+        Command::Lb(command) => lb::run(&shared, command).await,
         Command::Seed(arguments) => deploy::seed(&shared, arguments).await,
         Command::Plan(arguments) => deploy::plan(&shared, arguments).await,
         Command::Deploy(arguments) => deploy::run(&shared, arguments).await,

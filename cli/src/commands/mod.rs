@@ -4,6 +4,7 @@ pub mod deploy;
 pub mod group;
 pub mod init;
 pub mod join;
+pub mod lb;
 pub mod node;
 pub mod nodes;
 pub mod rollout;

@@ -1,6 +1,6 @@
 //! `baton demo`: the whole of baton on one machine, on real processes, and whether it keeps its word.
 
-mod haproxy;
+pub mod haproxy;
 mod http;
 mod load;
 mod plan;

@@ -2,6 +2,7 @@
 //!
 //! Whoever may open the socket may operate the mesh: it is made for its owner alone (0600).
 
+pub mod balancer;
 mod routes;
 pub mod view;
 

@@ -50,6 +50,7 @@ pub(super) fn all(node: NodeHandle) -> Router {
             "/v1/audit",
             get(async |State(node): Node| look(&node, |it, _| view::audit(it)).await),
         )
+        .route("/v1/balancers/{group}", get(balancer))
         .route("/v1/rollouts/{group}", get(rollout))
         .route("/v1/rollouts/{group}/orders", post(order))
         .route("/v1/rollouts", post(deploy))
@@ -171,6 +172,16 @@ async fn rollout(
         None => problem("unknown", format!("there was no rollout on {group} yet")),
     };
     found.map(Json).ok_or_else(none)
+}
+
+async fn balancer(
+    State(node): Node,
+    Path(group): Path<String>,
+) -> Reply<super::balancer::BalancerView> {
+    let name: GroupName = parsed(&group)?;
+    let viewed = look(&node, move |peer, now| super::balancer::balancer(peer, now, &name));
+    let found = viewed.await?.0;
+    found.map(Json).ok_or_else(|| problem("unknown", format!("there is no group {group}")))
 }
 
 #[derive(Deserialize)]
