@@ -1,6 +1,7 @@
 //! Tests of the whole: real `baton` processes on loopback, each running a real service, watched from
 //! outside.
 //!
+//! * [`haproxy`]: a real HAProxy in front of a mesh
 //! * [`mesh`]: starts nodes, and ends everything that it started
 //! * [`ports`]: ports that stay free until they are used
 //! * [`prober`]: knows only ports, and says who was down when
@@ -8,6 +9,7 @@
 // This crate is tests through and through: what fails in it must fail loudly.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+pub mod haproxy;
 pub mod mesh;
 pub mod ports;
 pub mod prober;
