@@ -43,7 +43,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::api;
 use crate::balancer::HaProxy;
-use crate::config::{BalancerConfig, Config, GroupConfig};
+use crate::config::{BalancerConfig, Config};
 use crate::keys::{self, KeyError, KeyFile};
 use crate::net::{BulkFrame, Net, NetConfig, NetError, NetEvent, NetHandle, OPEN_WITHIN};
 use crate::runtime::agent_check::AgentCheck;
