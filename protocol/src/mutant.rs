@@ -1,7 +1,8 @@
 //! Deliberate mistakes, which the simulator must catch: the test of the tests.
 //!
-//! They exist only with the feature `mutants`, which `baton-netsim` turns on and the shipped binary
-//! does not have: without it [`active`] is `false` at compile time and its branches are gone.
+//! They exist only with the feature `mutants`, which `baton-netsim` and `baton-broken` turn on and the
+//! shipped binary does not have: without it [`active`] is `false` at compile time and its branches are
+//! gone.
 
 /// One mistake that a run of the simulator can make on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub enum Mutant {
     OldIncarnation,
     /// A permit closes although no balancer is seen to send to its holder again.
     UnseenByBalancer,
+    /// A service is stopped without a word to the balancer, and whatever connections it has.
+    DrainLeftOut,
 }
 
 #[cfg(feature = "mutants")]
@@ -43,10 +46,19 @@ pub fn set(mutant: Option<Mutant>) {
     ACTIVE.set(mutant);
 }
 
+#[cfg(feature = "mutants")]
+static EVERYWHERE: std::sync::OnceLock<Mutant> = std::sync::OnceLock::new();
+
+/// Makes `mutant` the one mistake of all threads, for as long as this process lives.
+#[cfg(feature = "mutants")]
+pub fn set_everywhere(mutant: Mutant) {
+    let _ = EVERYWHERE.set(mutant);
+}
+
 /// Whether this thread is to make that mistake.
 #[cfg(feature = "mutants")]
 pub fn active(mutant: Mutant) -> bool {
-    ACTIVE.get() == Some(mutant)
+    ACTIVE.get() == Some(mutant) || EVERYWHERE.get() == Some(&mutant)
 }
 
 /// Whether this thread is to make that mistake: never, in a build that is not for the simulator.

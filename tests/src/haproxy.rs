@@ -1,152 +1,195 @@
-//! A real HAProxy in front of a mesh, and beside it a witness that reads it.
+//! A real HAProxy before the services of a mesh, and what its own log says of every request.
 
-use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixStream;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use crate::mesh::{Ended, Mesh, baton, run, wait};
+use rustix::net::sockopt::set_socket_recv_buffer_size;
+
+use crate::mesh::{Mesh, wait};
 use crate::ports::free_port;
+use crate::prober::probe;
 
-/// Where `haproxy` lies. Where there is none, a test says so and is over; with `BATON_NEEDS_HAPROXY`
-/// in the environment it fails.
-pub fn installed() -> Option<PathBuf> {
+/// Bytes of log that may wait to be read: seconds of it. What the kernel drops is missing in the count.
+const LOG_BUFFER_BYTES: usize = 4 << 20;
+
+/// How long nothing must come before the log is taken to be whole.
+const LOG_QUIET: Duration = Duration::from_millis(500);
+
+/// Lines of failed requests that are kept.
+const FAILED_KEPT: usize = 20;
+
+/// What the log says so far.
+#[derive(Clone, Debug, Default)]
+pub struct Logged {
+    /// Requests of clients.
+    pub requests: u64,
+    /// Those that the balancer or a server failed, or that did not end as they should.
+    pub failed: u64,
+    /// The first of the failed, as they stand in the log.
+    pub failures: Vec<String>,
+    /// Requests by server.
+    pub by_server: BTreeMap<String, u64>,
+}
+
+impl Logged {
+    /// Takes a line of [`LOG_FORMAT`].
+    fn take(&mut self, line: &str) {
+        let mut fields = line.split(' ');
+        let (Some(status), Some(ended), Some(server)) =
+            (fields.next(), fields.next(), fields.next())
+        else {
+            return;
+        };
+        let Ok(status) = status.parse::<i32>() else { return };
+        self.requests += 1;
+        *self.by_server.entry(server.to_owned()).or_default() += 1;
+        if !(100..500).contains(&status) || ended != "--" {
+            self.failed += 1;
+            if self.failures.len() < FAILED_KEPT {
+                self.failures.push(line.to_owned());
+            }
+        }
+    }
+}
+
+/// Status, how the session ended (`--`: as it should), server, and the request itself
+/// (configuration manual, section 8.2.4).
+const LOG_FORMAT: &str = "%ST %ts %s %{+Q}r";
+
+/// HAProxy, until it is dropped.
+pub struct Haproxy {
+    process: Child,
+    front: u16,
+    logged: Arc<Mutex<Logged>>,
+    log: UdpSocket,
+}
+
+/// Where HAProxy lies, if it is installed. Distributions put it where only root's path leads. Where
+/// `BATON_NEEDS_HAPROXY` is set, as in CI, it must be.
+pub fn find() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut places: Vec<_> = std::env::split_paths(&path).collect();
-    places.extend(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));
-    let found = places.into_iter().map(|place| place.join("haproxy")).find(|it| it.is_file());
+    let places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    let found = places.map(|place| place.join("haproxy")).find(|file| file.is_file());
+    assert!(found.is_some() || std::env::var_os("BATON_NEEDS_HAPROXY").is_none(), "no HAProxy");
     if found.is_none() {
-        assert!(std::env::var_os("BATON_NEEDS_HAPROXY").is_none(), "no haproxy is installed");
-        eprintln!("SKIPPED: no haproxy is installed");
+        eprintln!("SKIPPED: no HAProxy is installed");
     }
     found
 }
 
-/// HAProxy, and the witness `lb` that reads it. Dropping it ends both.
-pub struct HaProxy {
-    /// Where clients connect.
-    pub front: u16,
-    /// Its configuration.
-    pub config: PathBuf,
-    dir: PathBuf,
-    process: Child,
-    witness: Option<Child>,
-}
-
-/// One try for each request, on a connection of its own: whatever goes wrong is seen.
-fn frame(front: u16, dir: &Path) -> String {
-    format!(
-        "global\n  nbthread 1\n  stats socket {}/haproxy.sock mode 600 level admin\n\
-         defaults\n  mode http\n  timeout connect 2s\n  timeout client 10s\n  timeout server 10s\n\
-         \x20 retries 0\n  http-reuse never\n\
-         frontend front\n  bind 127.0.0.1:{front}\n  default_backend web\n",
-        dir.display()
-    )
-}
-
-impl HaProxy {
-    /// Puts one in front of the mesh, configured as `baton lb` does it; `change` may then change that.
-    pub fn before(mesh: &mut Mesh, program: &Path, change: impl Fn(String) -> String) -> Self {
-        let dir = mesh.dir().join("lb");
-        std::fs::create_dir(&dir).unwrap();
-        for at in 0..mesh.nodes.len() {
-            let agent = format!("\"127.0.0.1:{}\"", free_port());
-            rewrite(&mesh.data_dir(at).join("baton.toml"), |text| text.replace("\"off\"", &agent));
-            mesh.kill(at);
-            mesh.up(at);
-        }
+impl Haproxy {
+    /// Starts it before all services of a mesh with agents, and waits until it sends to each.
+    pub fn start(program: &Path, mesh: &Mesh) -> Self {
+        let log = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+        set_socket_recv_buffer_size(&log, LOG_BUFFER_BYTES).unwrap();
         let front = free_port();
-        let config = dir.join("haproxy.cfg");
-        std::fs::write(&config, frame(front, &dir)).unwrap();
-        let apply = ["lb", "haproxy", "-g", "web", "--reload", "true", "--apply"];
-        wait("every agent's port is known", || {
-            let ended = mesh.cli(0, &["lb", "haproxy", "-g", "web"]);
-            (ended.stdout.matches("agent-port").count() == mesh.nodes.len()).then_some(())
-        });
-        mesh.cli(0, &[&apply[..], &[config.to_str().unwrap()]].concat()).code(0);
-        rewrite(&config, change);
-        let mut process = Command::new(program);
-        process.arg("-db").arg("-f").arg(&config).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = process.spawn().unwrap();
-        let mut this = Self { front, config, dir, process, witness: None };
-        this.join(mesh);
-        wait("the witness reads it", || {
-            let status = mesh.json(0, "status")?;
-            let web = status["groups"].as_array()?.iter().find(|it| it["name"] == "web")?;
-            (web["watchers"].as_array()?.iter().any(|it| it == "lb")).then_some(())
-        });
-        for node in &mesh.nodes {
-            wait("HAProxy sends to it", || (this.state(&node.name) == "UP 100").then_some(()));
+        let file = mesh.dir().join("haproxy.cfg");
+        let log_port = log.local_addr().unwrap().port();
+        std::fs::write(&file, config(mesh, front, log_port)).unwrap();
+        let out = std::fs::File::create(mesh.dir().join("haproxy.log")).unwrap();
+        let process = Command::new(program)
+            .arg("-db")
+            .arg("-f")
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(out)
+            .spawn()
+            .unwrap();
+        wait("HAProxy passes a request on", || probe(front));
+        let logged = Arc::new(Mutex::new(Logged::default()));
+        let (reader, taken) = (log.try_clone().unwrap(), Arc::clone(&logged));
+        std::thread::spawn(move || read_log(&reader, &taken));
+        Self { process, front, logged, log }
+    }
+
+    /// Where clients ask.
+    pub fn front(&self) -> u16 {
+        self.front
+    }
+
+    /// What the log has said since this was last asked, once no more of it comes.
+    pub fn take_logged(&self) -> Logged {
+        let count = || self.logged.lock().unwrap().requests;
+        let mut last = count();
+        loop {
+            std::thread::sleep(LOG_QUIET);
+            let now = count();
+            if now == last {
+                return std::mem::take(&mut self.logged.lock().unwrap());
+            }
+            last = now;
         }
-        this
-    }
-
-    fn join(&mut self, mesh: &Mesh) {
-        let founder = std::fs::read_to_string(mesh.data_dir(0).join("baton.toml")).unwrap();
-        let listen = founder.lines().find_map(|line| line.strip_prefix("listen = ")).unwrap();
-        let token = mesh.cli(0, &["token", "--address", listen.trim_matches('"')]).code(0);
-        let text = format!(
-            "data_dir = \"{dir}\"\nname = \"lb\"\nlisten = \"127.0.0.1:{port}\"\nagent_check = \"off\"\n\
-             witness = true\ntoken = \"{token}\"\n\
-             [balancer]\nhaproxy = \"{dir}/haproxy.sock\"\ngroups = [\"web\"]\n",
-            dir = self.dir.display(),
-            port = free_port(),
-            token = token.stdout.trim(),
-        );
-        std::fs::write(self.dir.join("baton.toml"), text).unwrap();
-        self.up();
-    }
-
-    /// Starts the witness.
-    pub fn up(&mut self) {
-        let log = std::fs::File::options().create(true).append(true).open(self.dir.join("log"));
-        let mut command = Command::new(baton());
-        command.arg("node").arg("--config").arg(self.dir.join("baton.toml"));
-        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.unwrap());
-        self.witness = Some(command.spawn().unwrap());
-    }
-
-    /// Kills the witness. HAProxy goes on.
-    pub fn kill_witness(&mut self) {
-        if let Some(mut witness) = self.witness.take() {
-            witness.kill().unwrap();
-            witness.wait().unwrap();
-        }
-    }
-
-    /// Runs a command against the witness.
-    pub fn cli(&self, arguments: &[&str]) -> Ended {
-        run(Command::new(baton()).args(arguments).arg("--data-dir").arg(&self.dir))
-    }
-
-    /// What HAProxy itself answers.
-    pub fn ask(&self, command: &str) -> String {
-        let mut answer = String::new();
-        if let Ok(mut stream) = UnixStream::connect(self.dir.join("haproxy.sock")) {
-            stream.write_all(format!("{command}\n").as_bytes()).unwrap();
-            stream.read_to_string(&mut answer).unwrap();
-        }
-        answer
-    }
-
-    /// A server's state and weight, such as `UP 100`.
-    pub fn state(&self, server: &str) -> String {
-        let table = self.ask("show stat web 4 -1");
-        let line = table.lines().find(|line| line.split(',').nth(1) == Some(server));
-        let fields: Vec<_> = line.unwrap_or_default().split(',').collect();
-        [17, 18].map(|at| fields.get(at).copied().unwrap_or_default()).join(" ")
     }
 }
 
-impl Drop for HaProxy {
+impl Drop for Haproxy {
     fn drop(&mut self) {
-        self.kill_witness();
         let _ = self.process.kill();
         let _ = self.process.wait();
+        // An empty datagram ends the reader.
+        let _ = self.log.local_addr().and_then(|own| self.log.send_to(&[], own));
     }
 }
 
-fn rewrite(file: &Path, change: impl Fn(String) -> String) {
-    let text = std::fs::read_to_string(file).unwrap();
-    std::fs::write(file, change(text)).unwrap();
+fn read_log(log: &UdpSocket, logged: &Mutex<Logged>) {
+    let mut buffer = [0; 2048];
+    while let Ok((length @ 1.., _)) = log.recv_from(&mut buffer) {
+        let line = String::from_utf8_lossy(&buffer[..length]);
+        logged.lock().unwrap().take(line.trim_end());
+    }
+}
+
+/// Each request has one try (`retries 0`, no redispatch): a service that goes while it has requests, or
+/// gets one when it is gone, is a failed request. Connections to the servers are kept and used again,
+/// as HAProxy does by default; one that nobody uses is closed after half a second, so that a drained
+/// server soon has none.
+fn config(mesh: &Mesh, front: u16, log_port: u16) -> String {
+    let mut text = format!(
+        "global\n  maxconn 4000\n  nbthread 1\n  log 127.0.0.1:{log_port} format raw local0\n\
+         defaults\n  mode http\n  log global\n  log-format \"{LOG_FORMAT}\"\n  option dontlognull\n\
+         \x20 retries 0\n  no option redispatch\n  timeout connect 2s\n  timeout client 30s\n\
+         \x20 timeout server 30s\n  timeout http-keep-alive 1h\n\
+         frontend front\n  bind 127.0.0.1:{front}\n  default_backend web\n\
+         backend web\n  balance roundrobin\n  option httpchk GET /ready\n  http-check expect status 200\n\
+         \x20 default-server check inter 500ms fall 2 rise 1 agent-check agent-inter 200ms weight 100 \
+         pool-purge-delay 500ms\n"
+    );
+    for node in &mesh.nodes {
+        let agent = node.agent_port.expect("a mesh whose agents answer");
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "  server {} 127.0.0.1:{} agent-port {agent}",
+            node.name, node.service_port
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_a_server_or_the_balancer_fails_counts() {
+        let mut logged = Logged::default();
+        logged.take("200 -- n1 \"GET /ready HTTP/1.1\"");
+        assert_eq!((logged.requests, logged.failed), (1, 0));
+        for line in [
+            "503 SC n2 \"GET / HTTP/1.1\"",
+            "502 SH n2 \"GET / HTTP/1.1\"",
+            "-1 CR <NOSRV> \"<BADREQ>\"",
+            "200 SD n2 \"GET / HTTP/1.1\"",
+        ] {
+            logged.take(line);
+        }
+        assert_eq!((logged.requests, logged.failed, logged.failures.len()), (5, 4, 4));
+        assert_eq!(logged.by_server["n2"], 3);
+    }
 }

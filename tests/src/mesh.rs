@@ -41,6 +41,41 @@ impl Ended {
     }
 }
 
+/// What a mesh is to be like.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan<'a> {
+    /// How many nodes, all in group `web`.
+    pub nodes: usize,
+    /// The group's cap.
+    pub max_unavailable: &'a str,
+    /// How long a service must be ready to count as available.
+    pub min_healthy: &'a str,
+    /// Whether a load balancer asks the nodes' agents, and services drain before they stop.
+    pub balanced: bool,
+    /// The program under test.
+    pub program: &'a Path,
+    /// The deliberate mistake that its daemons make, by its name, if the program knows any.
+    pub mutant: Option<&'a str>,
+}
+
+impl Default for Plan<'_> {
+    fn default() -> Self {
+        Self {
+            nodes: 4,
+            max_unavailable: "1",
+            min_healthy: "1s",
+            balanced: false,
+            program: baton(),
+            mutant: None,
+        }
+    }
+}
+
+/// How services behind a load balancer are drained. The delay is what HAProxy may take to learn of a
+/// change (see [`crate::haproxy`]): the check's interval, the agent's, and as much again, as all of it
+/// shares one machine.
+const DRAIN: &str = "[drain]\nlisten = \"127.0.0.1:${port}\"\nbalancer_delay = \"1s\"\n";
+
 /// One node.
 #[derive(Debug)]
 pub struct Node {
@@ -48,6 +83,8 @@ pub struct Node {
     pub name: String,
     /// Where its service answers.
     pub service_port: u16,
+    /// Where its agent answers a load balancer, if it does.
+    pub agent_port: Option<u16>,
     dir: PathBuf,
     daemon: Option<Child>,
 }
@@ -56,6 +93,9 @@ pub struct Node {
 pub struct Mesh {
     /// The nodes; the first has founded the mesh.
     pub nodes: Vec<Node>,
+    program: PathBuf,
+    mutant: Option<String>,
+    balanced: bool,
     dir: tempfile::TempDir,
     _turn: MutexGuard<'static, ()>,
 }
@@ -63,22 +103,34 @@ pub struct Mesh {
 /// The program under test, as this very run of cargo builds it.
 pub fn baton() -> &'static Path {
     static BATON: OnceLock<PathBuf> = OnceLock::new();
-    BATON.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
-        let profile_dir = test.parent().unwrap().parent().unwrap().to_owned();
-        let profile = match profile_dir.file_name().unwrap().to_str().unwrap() {
-            "debug" => "dev",
-            other => other,
-        };
-        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-        let built = Command::new(cargo)
-            .args(["build", "--quiet", "--package", "baton", "--profile", profile])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status()
-            .unwrap();
-        assert!(built.success(), "baton does not build");
-        profile_dir.join("baton")
-    })
+    BATON.get_or_init(|| build(&["--bin", "baton"], "baton"))
+}
+
+/// The program of the services.
+pub fn service() -> &'static Path {
+    static SERVICE: OnceLock<PathBuf> = OnceLock::new();
+    SERVICE.get_or_init(|| build(&["--bin", "testd"], "testd"))
+}
+
+/// Builds a program of the workspace, in the profile of the one that runs.
+pub fn build(arguments: &[&str], name: &str) -> PathBuf {
+    let this = std::env::current_exe().unwrap();
+    let beside = this.parent().unwrap();
+    // Tests lie one directory deeper than programs.
+    let profile_dir = if beside.ends_with("deps") { beside.parent().unwrap() } else { beside };
+    let profile = match profile_dir.file_name().unwrap().to_str().unwrap() {
+        "debug" => "dev",
+        other => other,
+    };
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let built = Command::new(cargo)
+        .args(["build", "--quiet", "--locked", "--profile", profile])
+        .args(arguments)
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .status()
+        .unwrap();
+    assert!(built.success(), "{name} does not build");
+    profile_dir.join(name)
 }
 
 /// Runs a command to its end.
@@ -106,15 +158,27 @@ pub fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 
 impl Mesh {
     /// A mesh of `count` nodes in group `web`, all up, with as many voters as they are to have.
-    pub fn start(count: usize, max_unavailable: &str) -> Self {
-        let turn = turn();
+    pub fn start(nodes: usize, max_unavailable: &str) -> Self {
+        Self::start_as(Plan { nodes, max_unavailable, ..Plan::default() })
+    }
+
+    /// A mesh by a plan, all up, with as many voters as it is to have.
+    pub fn start_as(plan: Plan<'_>) -> Self {
+        let (turn, count) = (turn(), plan.nodes);
         let dir = tempfile::Builder::new().prefix("bt-").tempdir_in("/tmp").unwrap();
-        let mut mesh = Self { nodes: Vec::new(), dir, _turn: turn };
+        let mut mesh = Self {
+            nodes: Vec::new(),
+            program: plan.program.to_owned(),
+            mutant: plan.mutant.map(str::to_owned),
+            balanced: plan.balanced,
+            dir,
+            _turn: turn,
+        };
         let founder_port = free_port();
         let founder_dir = mesh.dir.path().join("n1");
-        run(Command::new(baton()).arg("init").arg("test").arg("--data-dir").arg(&founder_dir))
+        run(Command::new(plan.program).arg("init").arg("test").arg("--data-dir").arg(&founder_dir))
             .code(0);
-        let token = run(Command::new(baton())
+        let token = run(Command::new(plan.program)
             .args(["token", "--uses", "99", "--address", &format!("127.0.0.1:{founder_port}")])
             .arg("--data-dir")
             .arg(&founder_dir))
@@ -139,26 +203,26 @@ impl Mesh {
             let web = status["groups"].as_array()?.iter().find(|it| it["name"] == "web")?;
             (enough && web["members"] == count).then_some(())
         });
-        mesh.cli(
-            0,
-            &["group", "set", "web", "--min-healthy", "1s", "--max-unavailable", max_unavailable],
-        )
-        .code(0);
+        let (healthy, cap) = (plan.min_healthy, plan.max_unavailable);
+        let policy = ["--min-healthy", healthy, "--max-unavailable", cap];
+        mesh.cli(0, &[&["group", "set", "web"], &policy[..]].concat()).code(0);
         mesh
     }
 
     fn add(&mut self, number: usize, port: u16, token: &str) {
         let (name, service_port) = (format!("n{number}"), free_port());
+        let agent_port = self.balanced.then(free_port);
+        let agent = agent_port.map_or("off".to_owned(), |port| format!("127.0.0.1:{port}"));
         let dir = self.dir.path().join(&name);
         std::fs::create_dir_all(&dir).unwrap();
         let token = if number == 1 { String::new() } else { format!("token = \"{token}\"\n") };
         let text = format!(
-            "data_dir = \"{}\"\nname = \"{name}\"\nlisten = \"127.0.0.1:{port}\"\nagent_check = \"off\"\n\
+            "data_dir = \"{}\"\nname = \"{name}\"\nlisten = \"127.0.0.1:{port}\"\nagent_check = \"{agent}\"\n\
              {token}[groups.web]\nvars = {{ port = \"{service_port}\" }}\n",
             dir.display()
         );
         std::fs::write(dir.join("baton.toml"), text).unwrap();
-        self.nodes.push(Node { name, service_port, dir, daemon: None });
+        self.nodes.push(Node { name, service_port, agent_port, dir, daemon: None });
     }
 
     /// The directory of everything.
@@ -178,7 +242,8 @@ impl Mesh {
 
     /// Starts a node's daemon.
     pub fn up(&mut self, at: usize) {
-        self.launch(at, &mut Command::new(baton()));
+        let mut program = Command::new(&self.program);
+        self.launch(at, &mut program);
     }
 
     /// Starts a node's daemon, to freeze when it reaches the failpoint of that name.
@@ -201,6 +266,7 @@ impl Mesh {
             .arg("node")
             .arg("--config")
             .arg(node.dir.join("baton.toml"))
+            .envs(self.mutant.as_ref().map(|name| ("BATON_MUTANT", name)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log.unwrap())
@@ -267,6 +333,11 @@ impl Mesh {
         *service
     }
 
+    /// Every process of a node: its daemon, its shim, its service.
+    pub fn processes(&self, at: usize) -> Vec<Process> {
+        processes_of(&self.nodes[at].dir).into_iter().filter_map(Process::of).collect()
+    }
+
     /// Kills a node's service and what looks after it.
     pub fn kill_service(&self, at: usize) {
         kill_all(&processes_of(&self.nodes[at].dir));
@@ -274,7 +345,7 @@ impl Mesh {
 
     /// Starts a command against a node.
     pub fn command(&self, at: usize, arguments: &[&str]) -> Command {
-        let mut command = Command::new(baton());
+        let mut command = Command::new(&self.program);
         command.args(arguments).arg("--data-dir").arg(&self.nodes[at].dir);
         command
     }
@@ -326,12 +397,13 @@ impl Mesh {
     pub fn release(&self, version: &str, mode: &str) -> String {
         let source = self.dir.path().join(format!("source-{version}"));
         std::fs::create_dir_all(&source).unwrap();
-        let testd = baton().with_file_name("testd");
+        let testd = service();
         let spec = format!(
             "service = \"web\"\n[run]\ncommand = [\"{}\", \"${{port}}\"]\nstop_timeout = \"2s\"\n\
              [ready]\nhttp = \"http://127.0.0.1:${{port}}/ready\"\ninterval = \"100ms\"\n\
-             deadline = \"4s\"\n",
-            testd.display()
+             deadline = \"4s\"\n{}",
+            testd.display(),
+            if self.balanced { DRAIN } else { "" },
         );
         let drain = match mode {
             "drained" => "[drain]\nlisten = \"127.0.0.1:${port}\"\ntimeout = \"5m\"\n",
@@ -386,9 +458,51 @@ impl Drop for Mesh {
     }
 }
 
+/// A process of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// What it is there for.
+    pub part: Part,
+}
+
+/// What a process of a node is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// The node itself.
+    Daemon,
+    /// It runs the service.
+    Shim,
+    /// The service.
+    Service,
+}
+
+impl Process {
+    /// By its command line; `None` where it has ended.
+    fn of(pid: u32) -> Option<Self> {
+        let words = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let mut words = words.split(|byte| *byte == 0).take(2);
+        let (program, first) = (words.next().filter(|it| !it.is_empty())?, words.next());
+        let part = match first {
+            Some(b"shim") => Part::Shim,
+            Some(b"node") => Part::Daemon,
+            _ if program.ends_with(b"/testd") => Part::Service,
+            _ => return None,
+        };
+        Some(Self { pid, part })
+    }
+
+    /// Kills it.
+    pub fn kill(self) {
+        kill_all(&[self.pid]);
+    }
+}
+
 /// Processes whose command line or environment names something in `dir`: this mesh's own.
-fn processes_of(dir: &Path) -> Vec<u32> {
-    let mark = dir.to_str().unwrap().as_bytes().to_vec();
+pub fn processes_of(dir: &Path) -> Vec<u32> {
+    // With the slash at its end: n1 is not n10.
+    let mark = dir.join("").into_os_string().into_encoded_bytes();
     let own = std::process::id();
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {

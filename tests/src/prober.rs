@@ -1,6 +1,8 @@
 //! Judges readiness from outside: a new connection for each probe, every 10 ms and port. Anything but
 //! a 200 within 500 ms is down.
 
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,8 +49,20 @@ fn ask(port: u16, path: &str) -> Option<String> {
 pub struct Prober {
     stop: Arc<AtomicBool>,
     watchers: Vec<JoinHandle<()>>,
-    log: Arc<Mutex<Vec<(Instant, usize, bool)>>>,
-    ports: usize,
+    log: Arc<Mutex<Vec<Change>>>,
+    ports: Vec<u16>,
+    begun: Instant,
+}
+
+/// A port that went down or came back.
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    /// When the probe that saw it began.
+    pub at: Instant,
+    /// The place of the port among those that are probed.
+    pub port: usize,
+    /// Whether it is up now.
+    pub up: bool,
 }
 
 /// What was seen.
@@ -58,29 +72,35 @@ pub struct Seen {
     pub most_down: usize,
     /// Ports that were down at least once.
     pub ever_down: usize,
+    /// Every change, in its order.
+    pub changes: Vec<Change>,
+    /// The same for other programs: a line for each port at the start and each change, with
+    /// microseconds since then, the port, and `up` or `down`.
+    pub log: String,
 }
 
 impl Prober {
     /// Starts to probe; every port is taken to be up until it is seen down.
     pub fn start(ports: &[u16]) -> Self {
         let (stop, log) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
-        let watch = |(at, port): (usize, u16)| {
+        let begun = Instant::now();
+        let watch = |(port, number): (usize, u16)| {
             let (stop, log) = (Arc::clone(&stop), Arc::clone(&log));
             std::thread::spawn(move || {
                 let mut up = true;
                 while !stop.load(Ordering::Relaxed) {
                     let began = Instant::now();
-                    let now_up = probe(port).is_some();
+                    let now_up = probe(number).is_some();
                     if now_up != up {
                         up = now_up;
-                        log.lock().unwrap().push((began, at, up));
+                        log.lock().unwrap().push(Change { at: began, port, up });
                     }
                     std::thread::sleep(EVERY.saturating_sub(began.elapsed()));
                 }
             })
         };
         let watchers = ports.iter().copied().enumerate().map(watch).collect();
-        Self { stop, watchers, log, ports: ports.len() }
+        Self { stop, watchers, log, ports: ports.to_owned(), begun }
     }
 
     /// Ends, and says what was seen.
@@ -89,21 +109,38 @@ impl Prober {
         for watcher in self.watchers {
             watcher.join().unwrap();
         }
-        let mut log = self.log.lock().unwrap().clone();
-        log.sort_by_key(|(when, _, _)| *when);
-        count(self.ports, log.iter().map(|(_, port, up)| (*port, *up)))
+        let mut changes = self.log.lock().unwrap().clone();
+        changes.sort_by_key(|change| change.at);
+        let (most_down, ever_down) = count(&changes);
+        let log = write_log(&self.ports, self.begun, &changes);
+        Seen { most_down, ever_down, changes, log }
     }
 }
 
-fn count(ports: usize, changes: impl Iterator<Item = (usize, bool)>) -> Seen {
-    let (mut up, mut ever) = (vec![true; ports], vec![false; ports]);
-    let mut most_down = 0;
-    for (port, is_up) in changes {
-        up[port] = is_up;
-        ever[port] |= !is_up;
-        most_down = most_down.max(up.iter().filter(|up| !**up).count());
+/// The most ports down at once, and how many were ever down.
+fn count(changes: &[Change]) -> (usize, usize) {
+    let (mut down, mut ever) = (BTreeSet::new(), BTreeSet::new());
+    let mut most = 0;
+    for change in changes {
+        if change.up {
+            down.remove(&change.port);
+        } else {
+            down.insert(change.port);
+            ever.insert(change.port);
+        }
+        most = most.max(down.len());
     }
-    Seen { most_down, ever_down: ever.iter().filter(|ever| **ever).count() }
+    (most, ever.len())
+}
+
+fn write_log(ports: &[u16], begun: Instant, changes: &[Change]) -> String {
+    let mut log: String = ports.iter().map(|port| format!("0 {port} up\n")).collect();
+    for Change { at, port, up } in changes {
+        let (after, state) = (at.duration_since(begun), if *up { "up" } else { "down" });
+        // Writing to a String cannot fail.
+        let _ = writeln!(log, "{} {} {state}", after.as_micros(), ports[*port]);
+    }
+    log
 }
 
 #[cfg(test)]
@@ -112,11 +149,20 @@ mod tests {
 
     #[test]
     fn the_most_at_once_are_counted_and_not_the_sum() {
-        let one_after_the_other = [(0, false), (0, true), (1, false), (1, true)];
-        let seen = count(3, one_after_the_other.into_iter());
-        assert_eq!((seen.most_down, seen.ever_down), (1, 2));
-        let together = [(0, false), (1, false), (0, true), (1, true)];
-        assert_eq!(count(3, together.into_iter()).most_down, 2);
+        let at = Instant::now();
+        let change = |(port, up)| Change { at, port, up };
+        let one_after_the_other = [(0, false), (0, true), (1, false), (1, true)].map(change);
+        assert_eq!(count(&one_after_the_other), (1, 2));
+        let together = [(0, false), (1, false), (0, true), (1, true)].map(change);
+        assert_eq!(count(&together), (2, 2));
+    }
+
+    #[test]
+    fn the_log_has_every_port_and_every_change() {
+        let begun = Instant::now();
+        let change = Change { at: begun + Duration::from_millis(1234), port: 1, up: false };
+        let log = write_log(&[4001, 4002], begun, &[change]);
+        assert_eq!(log, "0 4001 up\n0 4002 up\n1234000 4002 down\n");
     }
 
     #[test]

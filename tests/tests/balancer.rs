@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use baton_tests::haproxy::{HaProxy, installed};
+use baton_tests::watched::{HaProxy, installed};
 use baton_tests::mesh::{Mesh, wait};
 use baton_tests::prober::{Prober, probe};
 

@@ -558,6 +558,8 @@ impl Unit {
         let running = self.process.release();
         if running.is_some() && running == self.target {
             self.stance = Stance::Probing { since: at.now };
+        } else if running.is_some() && mutant::active(Mutant::DrainLeftOut) {
+            self.stop();
         } else if running.is_some() {
             self.stance = Stance::Draining { since: at.now, quiet: false };
             self.tell_balancer(at.asked, Balance::Drain);
@@ -772,6 +774,9 @@ impl Unit {
     /// How long the service must be ready to be proven. The balancer's time is waited for where nobody
     /// can see that it sends again.
     fn proof_time(&self, spec: Option<&ServiceSpec>) -> Duration {
+        if mutant::active(Mutant::UnseenByBalancer) {
+            return Duration::ZERO;
+        }
         let blind = if self.assignment.watched { Duration::ZERO } else { balancer_delay(spec) };
         self.assignment.min_healthy.max(blind)
     }

@@ -1,13 +1,24 @@
-//! The service of the tests: answers `/ready` with its release's `VERSION`, as its `MODE` says, and
-//! `/pid` with its process' number.
-//! `testd PORT`, run in the release's directory.
+//! The service of the tests: it answers `/ready` with its release's `VERSION`, as its `MODE` says,
+//! and `/pid` with its process' number; on SIGTERM it ends what runs before it goes. `testd PORT`, run in the
+//! release's directory.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::Ipv4Addr;
+use std::time::Duration;
 
-fn main() {
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// What `/slow` takes: long beside a request, short beside a drain.
+const SLOW: Duration = Duration::from_millis(200);
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
     let port: u16 = std::env::args().nth(1).unwrap().parse().unwrap();
     let read = |name| std::fs::read_to_string(name).unwrap_or_default().trim().to_owned();
     let (version, mode) = (read("VERSION"), read("MODE"));
@@ -15,24 +26,18 @@ fn main() {
         eprintln!("KeyError: DB_URL");
         std::process::exit(1);
     }
-    let status = if mode == "unready" { "503 Service Unavailable" } else { "200 OK" };
-    let body = if mode == "unready" { "no database".to_owned() } else { version };
-    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
-    for stream in listener.incoming().flatten() {
-        let body = body.clone();
-        std::thread::spawn(move || serve(stream, status, body));
-    }
-}
-
-fn serve(mut stream: TcpStream, status: &str, mut body: String) {
-    let mut request = [0; 4096];
-    let read = stream.read(&mut request).unwrap_or_default();
-    if request[..read].starts_with(b"GET /pid ") {
-        body = std::process::id().to_string();
-    }
-    let _ = write!(
-        stream,
-        "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-        body.len()
-    );
+    let ready = match mode.as_str() {
+        "unready" => (StatusCode::SERVICE_UNAVAILABLE, "no database".to_owned()),
+        _ => (StatusCode::OK, version),
+    };
+    let slow = async || tokio::time::sleep(SLOW).await;
+    let app = Router::new()
+        .route("/ready", get(async || ready))
+        .route("/pid", get(async || std::process::id().to_string()))
+        .route("/slow", get(slow))
+        .route("/echo", post(async |body: Bytes| body));
+    let mut ended = signal(SignalKind::terminate()).unwrap();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    let end = async move { ended.recv().await.unwrap_or_default() };
+    axum::serve(listener, app).with_graceful_shutdown(end).await.unwrap();
 }
