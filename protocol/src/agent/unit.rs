@@ -136,8 +136,10 @@ enum Stance {
     },
     Stopping,
     Starting,
+    /// `proven`: ready for long enough; the log does not know it yet.
     Probing {
         since: Instant,
+        proven: bool,
     },
     /// `told`: the log has it. When the log forgets it again, the holder tries once more.
     Failed {
@@ -297,7 +299,7 @@ impl Unit {
             Stance::Draining { since, quiet } => self.draining(at, since, quiet),
             Stance::Stopping => self.stopping(),
             Stance::Starting => self.starting(at),
-            Stance::Probing { since } => self.probing(at, since),
+            Stance::Probing { since, .. } => self.probing(at, since),
             Stance::Failed { reason, told } => self.failed(at, reason, told),
         }
         self.wake_at = self.next_wake(at);
@@ -324,7 +326,7 @@ impl Unit {
                 let over = self.over_at(settled.after(drain_timeout(spec)));
                 [Some(settled), Some(over), word]
             }
-            Stance::Probing { since } => {
+            Stance::Probing { since, .. } => {
                 let ready = self.target.and_then(|target| self.process.ready_since(target));
                 let proven = ready.map(|ready| ready.after(self.proof_time(spec)));
                 let again = ready.map(|_| self.repeat_at);
@@ -362,6 +364,8 @@ impl Unit {
             Stance::Draining { .. } => moving("draining"),
             Stance::Stopping => moving("stopping"),
             Stance::Starting => moving("starting"),
+            // Said with the proof, and not after it, so that the next may go as soon as the log has it.
+            Stance::Probing { proven: true, .. } => Condition::Available,
             Stance::Probing { .. } if self.waits_for_balancer(now) => {
                 moving("ready, and waiting for the balancer")
             }
@@ -557,7 +561,7 @@ impl Unit {
         self.overdue = None;
         let running = self.process.release();
         if running.is_some() && running == self.target {
-            self.stance = Stance::Probing { since: at.now };
+            self.stance = Stance::Probing { since: at.now, proven: false };
         } else if running.is_some() && mutant::active(Mutant::DrainLeftOut) {
             self.stop();
         } else if running.is_some() {
@@ -688,10 +692,10 @@ impl Unit {
     fn starting(&mut self, at: Surroundings<'_>) {
         match &self.process {
             Process::Running { .. } => {
-                let since = at.now;
                 self.overdue = None;
+                let probing = Stance::Probing { since: at.now, proven: false };
                 let permitted = self.assignment.lease.is_some();
-                self.stance = if permitted { Stance::Probing { since } } else { Stance::Steady };
+                self.stance = if permitted { probing } else { Stance::Steady };
                 self.advance(at);
             }
             Process::Stopped { .. } if self.assignment.lease.is_some() => {
@@ -712,11 +716,14 @@ impl Unit {
         }
         let spec = self.spec(at.library);
         let (deadline, proof_time) = (since.after(start_deadline(spec)), self.proof_time(spec));
-        match self.process.ready_since(target) {
-            Some(ready) => {
+        let ready = self.process.ready_since(target);
+        let proven = ready.is_some_and(|ready| at.now >= ready.after(proof_time))
+            && self.is_sent_to(at.now);
+        self.stance = Stance::Probing { since, proven };
+        match ready {
+            Some(_) => {
                 self.tell_balancer(at.asked, Balance::Up);
                 failpoint::reach(Failpoint::Ready);
-                let proven = at.now >= ready.after(proof_time) && self.is_sent_to(at.now);
                 if proven && self.repeat_due(at.now) {
                     failpoint::reach(Failpoint::Proven);
                     self.prove(at, target);
