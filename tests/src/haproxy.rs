@@ -148,13 +148,14 @@ fn read_log(log: &UdpSocket, logged: &Mutex<Logged>) {
 /// Each request has one try (`retries 0`, no redispatch): a service that goes while it has requests, or
 /// gets one when it is gone, is a failed request. Clients keep their connections; those to the servers
 /// end with each answer (`http-server-close`), so that one which is established is one that is needed.
-/// HAProxy would keep one to a drained server for as long as the client that last used it stays.
+/// HAProxy would keep one to a drained server for as long as the client that last used it stays. It
+/// closes no connection of a client that is idle: that would be a race with the next request on it.
 fn config(mesh: &Mesh, front: u16, log_port: u16) -> String {
     let mut text = format!(
         "global\n  maxconn 4000\n  nbthread 1\n  log 127.0.0.1:{log_port} format raw local0\n\
          defaults\n  mode http\n  log global\n  log-format \"{LOG_FORMAT}\"\n  option dontlognull\n\
          \x20 retries 0\n  no option redispatch\n  option http-server-close\n  timeout connect 2s\n\
-         \x20 timeout client 30s\n  timeout server 30s\n  timeout http-keep-alive 1h\n\
+         \x20 timeout client 1h\n  timeout server 30s\n  timeout http-keep-alive 1h\n\
          frontend front\n  bind 127.0.0.1:{front}\n  default_backend web\n\
          backend web\n  balance roundrobin\n  option httpchk GET /ready\n  http-check expect status 200\n\
          \x20 default-server check inter 500ms fall 2 rise 1 agent-check agent-inter 200ms weight 100\n"
