@@ -1,8 +1,12 @@
 //! What processes hold on to: memory, descriptors, files.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
+
+/// `USER_HZ`, in which `/proc` counts: the same on every machine that Linux has today.
+const TICKS_PER_SECOND: u32 = 100;
 
 /// What one process holds, by `/proc`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -32,13 +36,14 @@ impl Held {
     }
 }
 
-/// Hundredths of a second of processor time that a process has used.
-pub fn processor_ticks(pid: u32) -> Option<u64> {
+/// The processor time that a process has used, in user and kernel mode together.
+pub fn processor_time(pid: u32) -> Option<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // After the name, which is in parentheses and may hold anything: fields 14 and 15 (proc(5)).
     let (_, rest) = stat.rsplit_once(") ")?;
-    let mut times = rest.split(' ').skip(11);
-    Some(times.next()?.parse::<u64>().ok()? + times.next()?.parse::<u64>().ok()?)
+    let mut ticks = rest.split(' ').skip(11);
+    let both = ticks.next()?.parse::<u64>().ok()? + ticks.next()?.parse::<u64>().ok()?;
+    Some(Duration::from_secs(both) / TICKS_PER_SECOND)
 }
 
 /// Files in a directory and all below it.
@@ -62,7 +67,7 @@ mod tests {
         assert!(!held.has_grown(&held));
         let more = Held { descriptors: held.descriptors + 11, ..held };
         assert!(more.has_grown(&held));
-        assert!(processor_ticks(std::process::id()).is_some());
+        assert!(processor_time(std::process::id()).is_some());
         assert_eq!(Held::by(u32::MAX), None);
     }
 }
