@@ -13,6 +13,9 @@ use crate::limits::DECODE_BYTES_MAX;
 /// The first byte of each frame. Bytes of another version are refused, not guessed at.
 pub const VERSION: u8 = 1;
 
+/// Room that is made for a frame before its size is known: most need no more.
+const TYPICAL_FRAME_BYTES: usize = 128;
+
 /// Why bytes could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -55,7 +58,8 @@ fn format<const LIMIT: usize>() -> Format<LIMIT> {
 /// sequence of unknown length.
 #[allow(clippy::expect_used)] // see "Panics"
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut bytes = vec![VERSION];
+    let mut bytes = Vec::with_capacity(TYPICAL_FRAME_BYTES);
+    bytes.push(VERSION);
     let unlimited = bincode::config::standard();
     bincode::serde::encode_into_std_write(value, &mut bytes, unlimited)
         .expect("Invariant: a value of this crate can be written to memory");
