@@ -5,9 +5,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use baton_tests::watched::{HaProxy, installed};
 use baton_tests::mesh::{Mesh, wait};
 use baton_tests::prober::{Prober, probe};
+use baton_tests::watched::{HaProxy, installed};
 
 /// A mesh on its first version, and HAProxy in front of it.
 fn mesh_behind(count: usize, cap: &str, change: fn(String) -> String) -> Option<(Mesh, HaProxy)> {

@@ -384,7 +384,7 @@ pub fn groups(peer: &Peer) -> Vec<GroupView> {
             obstacle: limit.err().map(|error| error.to_string()),
             permits: fleet.disrupted(group_name, group).len(),
             rollout: group.rollouts.last().map(|rollout| in_words(&rollout.phase).0.to_owned()),
-            watchers: group.watchers.iter().map(|node| self::name(fleet, *node)).collect(),
+            watchers: group.watchers.iter().map(|node| name(fleet, *node)).collect(),
         }
     };
     fleet.groups().iter().map(view).collect()

@@ -97,6 +97,7 @@ fn lease(release: ReleaseId, phase: PermitPhase) -> Input {
         installable: None,
         min_healthy: Duration::from_secs(1),
         attempt: None,
+        watched: false,
         lease: Some(lease),
     };
     let assignments = [(web(), assignment)].into();

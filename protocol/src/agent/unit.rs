@@ -717,8 +717,8 @@ impl Unit {
         let spec = self.spec(at.library);
         let (deadline, proof_time) = (since.after(start_deadline(spec)), self.proof_time(spec));
         let ready = self.process.ready_since(target);
-        let proven = ready.is_some_and(|ready| at.now >= ready.after(proof_time))
-            && self.is_sent_to(at.now);
+        let proven =
+            ready.is_some_and(|ready| at.now >= ready.after(proof_time)) && self.is_sent_to(at.now);
         self.stance = Stance::Probing { since, proven };
         match ready {
             Some(_) => {
