@@ -72,11 +72,13 @@ mod tests {
         let (service, agent_check) = (Some(80), None);
         let join = Command::JoinGroup { group: web.clone(), ports: Ports { service, agent_check } };
         let watch = Command::WatchBalancer { group: web.clone(), on: true };
+        let reported = "010a020501000000000203617069020401026e6f03776562020400\
+                        01026e310103025550";
         for (message, golden) in [
-            (Message::Report(report), "010a02050100000002036170690102"),
-            (Message::Balancers(web.clone(), nowhere), "010b03776562030302 05"),
-            (Message::Propose(1, join), "01"),
-            (Message::Propose(1, watch), "01"),
+            (Message::Report(report), reported),
+            (Message::Balancers(web.clone(), nowhere), "010b0377656203030205"),
+            (Message::Propose(1, join), "0107010603776562015000"),
+            (Message::Propose(1, watch), "010701120377656201"),
         ] {
             let bytes = codec::encode(&message);
             assert_eq!(data_encoding::HEXLOWER.encode(&bytes), golden);
