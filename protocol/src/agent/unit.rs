@@ -717,12 +717,15 @@ impl Unit {
         let spec = self.spec(at.library);
         let (deadline, proof_time) = (since.after(start_deadline(spec)), self.proof_time(spec));
         let ready = self.process.ready_since(target);
+        if ready.is_some() {
+            // Before it is judged whether they send: what they did before that proves nothing.
+            self.tell_balancer(at.asked, Balance::Up);
+        }
         let proven =
             ready.is_some_and(|ready| at.now >= ready.after(proof_time)) && self.is_sent_to(at.now);
         self.stance = Stance::Probing { since, proven };
         match ready {
             Some(_) => {
-                self.tell_balancer(at.asked, Balance::Up);
                 failpoint::reach(Failpoint::Ready);
                 if proven && self.repeat_due(at.now) {
                     failpoint::reach(Failpoint::Proven);

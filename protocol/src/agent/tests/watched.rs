@@ -1,5 +1,7 @@
 //! What a holder does where somebody reads the balancers in front of its service.
 
+use core::time::Duration;
+
 use super::permits::Holder;
 use super::web;
 use crate::agent::Input;
@@ -25,6 +27,15 @@ fn draining() -> Holder {
 
 fn hears(holder: &mut Holder, asked: u64, traffic: Traffic) {
     holder.take(Input::Word(web(), Word { traffic, asked: (1, Question(asked)) }));
+}
+
+/// The old process ends, and the new one is ready.
+fn starts(holder: &mut Holder) {
+    holder.take(Input::Service(web(), ServiceEvent::Exited { reason: String::new() }));
+    holder.confirmed(1);
+    let release = Holder::new_release();
+    holder.take(Input::Service(web(), ServiceEvent::Started { release }));
+    holder.take(Input::Service(web(), ServiceEvent::Probed(Ok(()))));
 }
 
 fn stops(holder: &Holder) -> bool {
@@ -80,11 +91,7 @@ fn it_closes_once_every_balancer_sends_to_the_new_release() {
     let mut holder = draining();
     hears(&mut holder, 6, Traffic::Nowhere { sessions: 0 });
     holder.take(Input::Asked(1, Question(7)));
-    holder.take(Input::Service(web(), ServiceEvent::Exited { reason: String::new() }));
-    holder.confirmed(1);
-    let release = Holder::new_release();
-    holder.take(Input::Service(web(), ServiceEvent::Started { release }));
-    holder.take(Input::Service(web(), ServiceEvent::Probed(Ok(()))));
+    starts(&mut holder);
     for (asked, traffic) in
         [(7, Traffic::Everywhere), (8, Traffic::Somewhere), (8, Traffic::Unknown)]
     {
@@ -92,6 +99,20 @@ fn it_closes_once_every_balancer_sends_to_the_new_release() {
         holder.passes(2);
         assert!(!closes(&holder), "{asked} {traffic:?}");
     }
+    hears(&mut holder, 8, Traffic::Everywhere);
+    assert!(closes(&holder));
+}
+
+#[test]
+fn what_the_balancers_did_before_they_heard_that_it_serves_again_closes_nothing() {
+    let mut holder = draining();
+    holder.assignment.min_healthy = Duration::ZERO;
+    holder.told();
+    hears(&mut holder, 6, Traffic::Nowhere { sessions: 0 });
+    holder.take(Input::Asked(1, Question(7)));
+    hears(&mut holder, 7, Traffic::Everywhere);
+    starts(&mut holder);
+    assert!(!closes(&holder));
     hears(&mut holder, 8, Traffic::Everywhere);
     assert!(closes(&holder));
 }
