@@ -25,6 +25,9 @@ const ROLLOUT_WITHIN: &str = "180s";
 /// How often a rollout that wants a person is resumed before it counts as one without an end.
 const RESUMES_MAX: usize = 3;
 
+/// Failures of one rollout whose words are kept.
+const FAILURES_KEPT: usize = 4;
+
 /// What a soak is to be like.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings<'a> {
@@ -59,6 +62,8 @@ pub struct Summary {
     pub requests: u64,
     /// Requests that failed, by what was done at the time.
     pub failed_requests: BTreeMap<String, u64>,
+    /// The first failures of each rollout, by the client's word and HAProxy's.
+    pub failures: Vec<String>,
     /// What the daemon that lived through it all held after the first rollouts, and at the end.
     pub daemon: (Held, Held),
     /// What did not hold, in words.
@@ -117,6 +122,7 @@ impl Soak<'_> {
         if number == WARM_UP + 1 {
             self.summary.daemon.0 = self.survivor();
         }
+        self.haproxy.take_logged();
         let prober = Prober::start(&self.mesh.ports());
         let client = Client::start(self.haproxy.front(), self.settings.per_second);
         let version = format!("v{number}");
@@ -134,6 +140,9 @@ impl Soak<'_> {
         self.note(number, done, end, most_down(&seen.changes, &done));
         self.summary.requests += served.requests;
         *self.summary.failed_requests.entry(format!("{deed:?}")).or_default() += served.failed;
+        let words = served.failures.into_iter().chain(self.haproxy.take_logged().failures);
+        let words = words.take(FAILURES_KEPT).map(|words| format!("rollout {number}: {words}"));
+        self.summary.failures.extend(words);
         let victim = &self.mesh.nodes[done.victim].name;
         format!(
             "{number}: {} with {deed:?} of {victim}; most down {}; {} of {} requests failed",
