@@ -246,9 +246,10 @@ impl Mesh {
         self.launch(at, &mut program);
     }
 
-    /// Starts a node's daemon, to freeze when it reaches the failpoint of that name.
+    /// Starts a node's daemon, to freeze when it reaches the failpoint of that name. Only the tests of
+    /// `baton-broken` can: cargo builds its program for them alone.
     pub fn up_until(&mut self, at: usize, failpoint: &str) {
-        let program = baton().with_file_name("baton-failing");
+        let program = baton().with_file_name("baton-broken");
         self.launch(at, Command::new(program).env("BATON_FAILPOINT", failpoint));
     }
 

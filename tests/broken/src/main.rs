@@ -1,22 +1,44 @@
-//! `baton`, with the deliberate mistake that `BATON_MUTANT` names: what shows that the tests would see
-//! it. A crate of its own, as its features would otherwise be those of the shipped program.
+//! `baton`, as the tests break it: with the deliberate mistake that `BATON_MUTANT` names, which they must
+//! see; or frozen, as by SIGSTOP and once, at the failpoint that `BATON_FAILPOINT` names. Then the test
+//! kills it, or something else, or lets it go on. A crate of its own, as its features would otherwise be
+//! those of the shipped program.
 
+use std::fmt::Debug;
 use std::process::ExitCode;
+use std::sync::Once;
 
+use baton_protocol::failpoint::{Failpoint, arm};
 use baton_protocol::mutant::{Mutant, set_everywhere};
+use rustix::process::{Signal, getpid, kill_process};
 
 /// Those that can be told from outside, by the services' ports and the requests to them.
 const MUTANTS: [Mutant; 4] =
     [Mutant::CapIgnored, Mutant::DrainLeftOut, Mutant::UnseenByBalancer, Mutant::PermitExpires];
 
 fn main() -> ExitCode {
-    if let Ok(name) = std::env::var("BATON_MUTANT") {
-        let named = |mutant: &Mutant| format!("{mutant:?}") == name;
-        let Some(mutant) = MUTANTS.into_iter().find(named) else {
-            eprintln!("no mistake is called {name}");
-            return ExitCode::from(2);
-        };
-        set_everywhere(mutant);
+    match (named("BATON_MUTANT", &MUTANTS), named("BATON_FAILPOINT", &Failpoint::ALL)) {
+        (Ok(mutant), Ok(failpoint)) => {
+            mutant.into_iter().for_each(set_everywhere);
+            failpoint.into_iter().for_each(|failpoint| arm(failpoint, freeze));
+            baton::main()
+        }
+        (Err(why), _) | (_, Err(why)) => {
+            eprintln!("{why}");
+            ExitCode::from(2)
+        }
     }
-    baton::main()
+}
+
+/// Which of `all` the environment names, if any.
+fn named<T: Copy + Debug>(variable: &str, all: &[T]) -> Result<Option<T>, String> {
+    let Ok(name) = std::env::var(variable) else { return Ok(None) };
+    let found = all.iter().find(|it| format!("{it:?}") == name);
+    found.copied().map(Some).ok_or_else(|| format!("{variable}: nothing is called {name}"))
+}
+
+fn freeze() {
+    static FROZEN: Once = Once::new();
+    FROZEN.call_once(|| {
+        let _ = kill_process(getpid(), Signal::STOP);
+    });
 }
