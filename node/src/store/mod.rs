@@ -26,7 +26,7 @@ mod serve;
 mod tree;
 mod walk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -65,6 +65,9 @@ pub struct Store {
 struct State {
     /// Every staged release.
     staged: BTreeMap<ReleaseId, Staged>,
+    /// Releases that were packed here, and that nobody has asked to keep yet: who decides what is kept
+    /// may not have heard of them.
+    unheard: BTreeSet<ReleaseId>,
     /// Releases that are being filled by this process.
     partial: BTreeMap<ReleaseId, Arc<Partial>>,
     /// Trees of staged releases that are served, the last used one at the end.

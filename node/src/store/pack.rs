@@ -165,6 +165,7 @@ impl Store {
             return Ok(Packed { was_staged: true, ..self.described_staged(staged, packed)? });
         }
         packed.new_bytes = self.new_bytes(&packed);
+        self.state().unheard.insert(packed.id);
         disk::write_atomically(&dir.join(MANIFEST), &frame)?;
         disk::write_atomically(&dir.join(HEADER), &codec::encode(&packed.signed))?;
         self.stage(dir, packed.id, &packed.header, &packed.manifest)?;

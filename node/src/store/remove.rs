@@ -13,15 +13,14 @@ use super::{Store, StoreError, disk, entries};
 impl Store {
     /// Removes the releases that are not in `keep`, whole or not, and returns them: also what an earlier
     /// run had begun to fetch, and nobody wants any more. What a group's link points at is kept in any
-    /// case.
+    /// case, and what was packed here until it is in `keep` for the first time: a release is seeded
+    /// beside whoever decides what is kept, who may not have heard of it.
     ///
     /// # Errors
     /// A directory cannot be moved or removed; those before it are gone.
     pub fn retain(&self, keep: &BTreeSet<ReleaseId>) -> Result<Vec<ReleaseId>, StoreError> {
         let pinned = self.pinned()?;
-        let staged: Vec<_> = self.state().staged.keys().copied().collect();
-        let kept = |id: &ReleaseId| keep.contains(id) || pinned.contains(id);
-        let mut going: Vec<_> = staged.into_iter().filter(|id| !kept(id)).collect();
+        let mut going = self.unwanted(keep, &pinned);
         for &release in &going {
             let dir = self.release_dir(release)?;
             let mut state = self.state();
@@ -36,6 +35,15 @@ impl Store {
             going.push(release);
         }
         Ok(going)
+    }
+
+    /// The staged releases that nothing keeps.
+    fn unwanted(&self, keep: &BTreeSet<ReleaseId>, pinned: &BTreeSet<ReleaseId>) -> Vec<ReleaseId> {
+        let mut state = self.state();
+        state.unheard.retain(|id| !keep.contains(id));
+        let kept = [keep, pinned, &state.unheard];
+        let staged = state.staged.keys().copied();
+        staged.filter(|id| !kept.iter().any(|set| set.contains(id))).collect()
     }
 
     /// Forgets a release that is not whole, and removes what is there of it.

@@ -394,6 +394,7 @@ fn current_moves_only_to_what_is_staged_and_pins_it() {
     assert_eq!(fs::read(a.path().join("current/web/f")).unwrap(), [1]);
     store.set_current(&group, ids[1]).unwrap();
     assert_eq!(fs::read(a.path().join("current/web/f")).unwrap(), [2]);
+    store.retain(&ids.iter().copied().collect()).unwrap();
     let gone: BTreeSet<_> = store.retain(&[ids[2]].into()).unwrap().into_iter().collect();
     assert_eq!(gone, [ids[0]].into());
     assert!(store.read_chunk(ids[0], 0).is_err());
@@ -422,6 +423,18 @@ fn a_partial_release_that_nobody_wants_is_removed_and_can_be_begun_again() {
     assert_eq!(to.retain(&BTreeSet::new()).unwrap(), [packed.id]);
     assert!(!half.exists());
     assert_eq!(spread(&from, &to, &packed.signed).resumed_bytes, 0);
+}
+
+#[test]
+fn what_was_just_packed_stays_until_it_was_asked_to_be_kept() {
+    let (source, a) = (temp(), temp());
+    let store = Store::open(a.path()).unwrap();
+    write(source.path(), "f", b"x", 0o644);
+    let packed = pack(&store, source.path(), "1", 1).id;
+    assert_eq!(store.retain(&BTreeSet::new()).unwrap(), [], "said before anybody heard of it");
+    assert!(store.is_staged(packed));
+    assert_eq!(store.retain(&[packed].into()).unwrap(), []);
+    assert_eq!(store.retain(&BTreeSet::new()).unwrap(), [packed]);
 }
 
 #[test]
