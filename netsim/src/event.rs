@@ -1,14 +1,16 @@
 //! What can happen in the world, and who it happens to.
 
-use core::time::Duration;
-
 use baton_protocol::agent::library::StoreEvent;
 use baton_protocol::agent::service::ServiceEvent;
 use baton_protocol::disk::Token;
+use baton_protocol::id::NodeId;
 use baton_protocol::membership::Address;
 use baton_protocol::peer::Operation;
 use baton_protocol::swarm::ObjectId;
 
+use crate::bulk::Transfer;
+use crate::disk::Disk;
+use crate::fault::Fault;
 use crate::link::ConnId;
 
 /// A node's place in the world, from 0: the founder.
@@ -24,7 +26,7 @@ pub(crate) enum Event {
     /// A dial comes to its end.
     Dialled { host: Host, life: u64, address: Address },
     /// The next frame of one way of a connection is due.
-    Deliver { conn: ConnId, from: Host },
+    Deliver { conn: ConnId, from: Host, to: Host },
     /// A connection breaks, as both ends see it.
     Cut { conn: ConnId },
     /// A connection is given up, if it is held back still.
@@ -34,11 +36,17 @@ pub(crate) enum Event {
     /// A batch is said to be synced, which it is not: a deliberate mistake.
     Confirmed { host: Host, life: u64, token: Token },
     /// The store has done something.
-    Store { host: Host, life: u64, event: StoreEvent },
+    Store { host: Host, life: u64, event: Box<StoreEvent> },
+    /// Some chunk may have left its sender.
+    Flow { version: u64 },
     /// A chunk has left its sender.
-    Uploaded { conn: ConnId, from: Host, to: Host, upload: u64, object: ObjectId, index: u32 },
+    Uploaded { from: Host, to: Host, transfer: Transfer },
+    /// A chunk could not be sent.
+    UploadFails { from: Host, to: NodeId, object: ObjectId, index: u32 },
     /// A chunk is at its receiver.
-    Arrived { conn: ConnId, from: Host, to: Host, object: ObjectId, index: u32 },
+    Arrived { from: Host, to: Host, transfer: Transfer },
+    /// Wrong bytes, sent for a chunk, are at their receiver.
+    Corrupt { conn: ConnId, from: Host, to: Host, object: ObjectId, index: u32 },
     /// A verified chunk was handed to the disk.
     ChunkStored { host: Host, life: u64, object: ObjectId, index: u32 },
     /// A step of a service's own: it survives its daemon.
@@ -47,44 +55,49 @@ pub(crate) enum Event {
     Seen { host: Host, life: u64, event: ServiceEvent },
     /// The runtime asks the service whether it is ready.
     Probe { host: Host, life: u64 },
-    /// A daemon and what it had not synced is gone.
-    Crash { host: Host },
-    /// Its host starts it again.
+    /// Something goes wrong.
+    Fault(Box<Fault>),
+    /// A host starts its daemon.
     Restart { host: Host },
-    /// A host never comes back.
-    Lose { host: Host },
-    /// The leader of this moment crashes.
-    CrashLeader,
-    /// A node crashes that has taken its service out of action, or may.
-    CrashHolder,
-    /// Many hosts lose their power at once.
-    PowerCut { hosts: Vec<Host> },
-    /// A machine goes, service and all, and is back after a while.
-    Away { host: Host, wait: Duration },
-    /// A daemon stands still for a while, as one that is stopped or swapped out.
-    Stop { host: Host, wait: Duration },
-    /// It goes on.
+    /// A host whose disk was lost comes back as a new node.
+    Reborn { host: Host },
+    /// A daemon that stands still goes on.
     Continue { host: Host, life: u64 },
-    /// A host's steady clock has counted a sleep of the whole machine.
-    Jump { host: Host, by: Duration },
-    /// Syncs of a host's disk take up to so long from now on.
-    SlowDisk { host: Host, millis: u64 },
-    /// Some connections break, whichever there are.
-    CutSome { count: usize },
-    /// A host, and some others with it, are cut off from all the rest.
-    CutOff { host: Host, others: usize },
-    /// A service ends by itself.
-    ServiceDies { host: Host },
-    /// Frames from some hosts to others are held back.
-    Partition { ways: Vec<(Host, Host)> },
+    /// The state of a daemon is put back to this.
+    Restore { host: Host, disk: Box<Disk> },
+    /// A disk or a link is as it should be again.
+    Mended { host: Host, what: Mended },
+    /// A service that was ill is ready again.
+    Well { host: Host, process: u64 },
+    /// A member lies no more.
+    Honest { host: Host },
+    /// A member says old words without end.
+    Flood { host: Host },
     /// The network is whole again.
     Heal,
+    /// A way is clogged.
+    Clog { way: (Host, Host) },
+    /// Ways that were clogged are free.
+    Unclog { ways: Vec<(Host, Host)> },
     /// A person asks a daemon for something, and asks again until there is an answer.
     Operate { host: Host, operation: Box<Operation>, tries: u32 },
     /// The balancer takes a step.
     Balancer,
     /// The scenario looks at how far the run has come.
     Director,
+}
+
+/// What was worse than it should be, for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mended {
+    /// Packets were lost.
+    Loss,
+    /// The link was slow.
+    Link,
+    /// Syncs were slow.
+    Syncs,
+    /// There was no room.
+    Room,
 }
 
 /// What a service's process does by itself.
@@ -94,6 +107,8 @@ pub(crate) enum Step {
     Started,
     /// It answers its probe from now on.
     Ready,
+    /// It answers its probe well no more.
+    Unready,
     /// It ends by itself, as a bad release does.
     Dies,
     /// It was asked to end, and has.

@@ -7,12 +7,19 @@ use baton_protocol::peer::{Input, Peer};
 use baton_protocol::time::Instant;
 
 use crate::event::{Event, Host, Step};
-use crate::mesh::mesh_name;
+use crate::mesh::{mesh_name, name};
+use crate::rig::Rig;
 use crate::service::Spoken;
 use crate::world::{PROBE_EVERY, World};
 
 /// Inputs that a daemon which stands still has waiting: what the kernel's queues hold, and more.
 const WAITING_MAX: usize = 100_000;
+
+/// How long the other ends of a dead daemon's connections take to notice.
+const CUT_WITHIN: Duration = Duration::from_millis(200);
+
+/// Pause before a host starts a daemon again that has ended by itself.
+const RESTART_PAUSE: Duration = Duration::from_secs(5);
 
 impl World {
     /// Starts a daemon: the founder's first life founds the mesh.
@@ -20,7 +27,7 @@ impl World {
         if self.hosts[host].peer.is_some() || self.hosts[host].lost {
             return;
         }
-        let (seed, wall) = (self.rng.next_u64(), self.wall_clock());
+        let (seed, wall) = (self.rng.next_u64(), self.wall_clock(host));
         let publisher = self.mesh.publisher();
         let rig = &mut self.hosts[host];
         rig.life += 1;
@@ -41,7 +48,7 @@ impl World {
         let life = self.hosts[host].life;
         for event in self.hosts[host].store.found(&self.catalog) {
             let delay = self.within(Duration::from_millis(300));
-            self.after(delay, Event::Store { host, life, event });
+            self.after(delay, Event::Store { host, life, event: Box::new(event) });
         }
         let event = self.hosts[host].service.found();
         let delay = self.within(Duration::from_millis(100));
@@ -57,53 +64,46 @@ impl World {
         if self.hosts[host].peer.is_none() {
             return;
         }
-        self.note(&format!("FAULT host {host} crashes"));
+        self.note(&format!("host {host} crashes"));
         let rig = &mut self.hosts[host];
         rig.peer = None;
         rig.life += 1;
         self.judge.silent(self.now, host);
         rig.wake_at = None;
-        rig.uploads.clear();
         rig.disk.crash(&mut self.rng);
         rig.store.crash(&mut self.rng);
         rig.synced_until = Instant::ZERO;
         rig.stopped = None;
         let requests = core::mem::take(&mut rig.requests);
-        for (operation, tries) in requests.into_values() {
-            self.again(operation, tries);
+        for asked in requests.into_values() {
+            self.again(asked.operation, asked.tries);
         }
         for other in self.net.peers_of(host) {
             if let Some(conn) = self.net.between(host, other) {
-                let delay = self.within(Duration::from_millis(200));
+                let delay = self.within(CUT_WITHIN);
                 self.after(delay, Event::Cut { conn });
             }
         }
     }
 
-    pub(crate) fn crash_leader(&mut self) {
-        if let Some(host) = self.leader() {
-            self.crash_for_a_while(host);
-        }
-    }
-
-    fn crash_for_a_while(&mut self, host: Host) {
-        let down = self.within(Duration::from_secs(15));
+    pub(crate) fn crash_for(&mut self, host: Host, wait: Duration) {
         self.crash(host);
-        self.after(down, Event::Restart { host });
+        self.after(wait, Event::Restart { host });
     }
 
-    pub(crate) fn crash_holder(&mut self) {
+    pub(crate) fn crash_holder(&mut self, wait: Duration) {
         let holders = self.judge.newest().permits().values().map(|permit| permit.node);
         let holders: Vec<_> = holders.filter_map(|node| self.names.get(&node).copied()).collect();
         if let Some(host) = self.rng.pick(&holders).copied() {
-            self.crash_for_a_while(host);
+            self.crash_for(host, wait);
         }
     }
 
-    /// The daemons go all at once, and the services with their machines.
-    pub(crate) fn power_cut(&mut self, hosts: &[Host]) {
+    /// The daemons go all at once, and some of the services with their machines.
+    pub(crate) fn power_cut(&mut self, hosts: &[Host], wait: Duration) {
         for host in hosts {
-            self.crash_for_a_while(*host);
+            let down = self.within(wait);
+            self.crash_for(*host, down);
             if self.rng.chance(1, 3) {
                 let process = self.hosts[*host].service.number;
                 self.service_step(*host, process, Step::Dies);
@@ -112,27 +112,49 @@ impl World {
     }
 
     pub(crate) fn lose(&mut self, host: Host) {
-        self.crash(host);
-        self.note(&format!("FAULT host {host} is lost for ever"));
+        self.take_away(host);
         self.hosts[host].lost = true;
-        let process = self.hosts[host].service.number;
-        self.service_step(host, process, Step::Dies);
     }
 
-    /// A machine goes, service and all, and comes back.
-    pub(crate) fn away(&mut self, host: Host, wait: Duration) {
+    /// The disk is gone: what comes back is a new node.
+    pub(crate) fn wipe(&mut self, host: Host, wait: Duration) {
+        if self.hosts[host].lost {
+            return;
+        }
+        self.take_away(host);
+        self.hosts[host].lost = true;
+        self.after(wait.max(2 * CUT_WITHIN), Event::Reborn { host });
+    }
+
+    fn take_away(&mut self, host: Host) {
         self.crash(host);
         let process = self.hosts[host].service.number;
         self.service_step(host, process, Step::Dies);
-        self.after(wait, Event::Restart { host });
+        let config = &self.hosts[host].config;
+        self.gone.insert(config.node, config.name.clone());
+    }
+
+    pub(crate) fn reborn(&mut self, host: Host) {
+        let mut config = self.mesh.config(host, &self.shape, &mut self.rng);
+        let old = &mut self.hosts[host];
+        self.names.remove(&old.config.node);
+        config.name = name(&format!("{}-{}", config.name, old.life));
+        self.names.insert(config.node, host);
+        let mut rig = Rig::new(config, old.offset);
+        (rig.drift_ppm, rig.wall_ahead, rig.life) = (old.drift_ppm, old.wall_ahead, old.life + 1);
+        rig.service.number = old.service.number + 1;
+        rig.requested = old.requested;
+        *old = rig;
+        self.judge.reborn(host);
+        self.note(&format!("host {host} is a new node"));
+        self.start(host);
     }
 
     /// A daemon stands still: nothing reaches it, and its clock goes on.
-    pub(crate) fn stop(&mut self, host: Host, wait: Duration) {
+    pub(crate) fn pause(&mut self, host: Host, wait: Duration) {
         if self.hosts[host].peer.is_none() || self.hosts[host].stopped.is_some() {
             return;
         }
-        self.note(&format!("FAULT host {host} stands still"));
         self.judge.silent(self.now, host);
         self.hosts[host].stopped = Some(VecDeque::new());
         let life = self.hosts[host].life;
@@ -161,11 +183,17 @@ impl World {
     }
 
     /// The whole machine has slept, by its own clock.
-    pub(crate) fn jump(&mut self, host: Host, by: Duration) {
-        self.note(&format!("FAULT the clock of host {host} jumps by {by:?}"));
+    pub(crate) fn sleep(&mut self, host: Host, by: Duration) {
         let rig = &mut self.hosts[host];
         rig.offset += u64::try_from(by.as_micros()).unwrap_or_default();
         rig.wake_at = None;
         self.feed(host, Input::Timeout);
+    }
+
+    /// The state cannot be written: the daemon ends, as what it says would rest on nothing, and its
+    /// host starts it again and again.
+    pub(crate) fn disk_refuses(&mut self, host: Host) {
+        self.note(&format!("host {host} has no room for its state"));
+        self.crash_for(host, RESTART_PAUSE);
     }
 }

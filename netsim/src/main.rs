@@ -1,13 +1,13 @@
 //! Runs seeds of the simulator.
 
-use core::time::Duration;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
 use anyhow::bail;
-use baton_netsim::{Failure, MUTANTS, Options, Summary, run};
-use clap::{Parser, Subcommand};
+use baton_netsim::{Failure, Item, MUTANTS, Options, Summary, Tally, run, shrink};
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// One mesh under a virtual clock; one seed decides everything.
 #[derive(Parser)]
@@ -23,6 +23,15 @@ struct Args {
     /// Seeds that run at the same time; by default one on each processor.
     #[arg(long, global = true)]
     threads: Option<usize>,
+    /// How the totals are printed.
+    #[arg(short, long, global = true, default_value = "text")]
+    output: Format,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
 }
 
 #[derive(Subcommand)]
@@ -52,6 +61,12 @@ enum Command {
         /// Only the hash of what happened.
         #[arg(long)]
         quiet: bool,
+        /// Items of its plan of faults to leave out, as `3,7`.
+        #[arg(long, value_delimiter = ',')]
+        without: Vec<Item>,
+        /// Should it fail, leave out of its plan whatever it fails without as well.
+        #[arg(long)]
+        shrink: bool,
     },
 }
 
@@ -62,25 +77,33 @@ fn main() -> anyhow::Result<()> {
     let threads = args.threads.unwrap_or_else(processors);
     match args.command {
         Command::Explore { seeds, from, keep_going } => {
-            explore(options, from, seeds, threads, keep_going)
+            explore(&options, from..from + seeds, threads, keep_going, args.output)
         }
-        Command::Mutants { seeds } => mutants(options, seeds, threads),
-        Command::Replay { seed, quiet } => {
-            let summary = run(seed, Options { loud: !quiet, ..options });
-            match summary {
-                Ok(summary) if quiet => println!("{}", summary.trace),
-                Ok(summary) => println!("{summary:#?}"),
-                Err(failure) => bail!("seed {seed}: {}", failure.reason),
-            }
-            Ok(())
+        Command::Mutants { seeds } => mutants(&options, seeds, threads),
+        Command::Replay { seed, quiet, without, shrink } => {
+            let without = BTreeSet::from_iter(without);
+            replay(seed, Options { without, ..options }, quiet, shrink)
         }
     }
+}
+
+fn replay(seed: u64, options: Options, quiet: bool, smaller: bool) -> anyhow::Result<()> {
+    match run(seed, &Options { loud: !quiet && !smaller, ..options.clone() }) {
+        Ok(summary) if quiet => println!("{}", summary.trace),
+        Ok(summary) => println!("{summary:#?}"),
+        Err(failure) if smaller => {
+            show(&shrink(&failure, &options));
+            bail!("seed {seed}: {}", failure.reason);
+        }
+        Err(failure) => bail!("seed {seed}: {}", failure.reason),
+    }
+    Ok(())
 }
 
 /// Runs seeds on all processors, each on one thread, and hands their outcomes over as they come;
 /// `false` ends it.
 fn each_seed(
-    options: Options,
+    options: &Options,
     seeds: Range<u64>,
     threads: usize,
     mut take: impl FnMut(u64, Result<Summary, Failure>) -> bool,
@@ -110,60 +133,91 @@ fn each_seed(
 }
 
 fn explore(
-    options: Options,
-    from: u64,
-    seeds: u64,
+    options: &Options,
+    seeds: Range<u64>,
     threads: usize,
     keep_going: bool,
+    format: Format,
 ) -> anyhow::Result<()> {
     let begun = std::time::Instant::now();
-    let (mut ran, mut failed, mut permits) = (0_u64, Vec::new(), 0);
-    let mut virtually = Duration::ZERO;
-    each_seed(options, from..from + seeds, threads, |seed, outcome| {
-        ran += 1;
+    let mut failed: Vec<Failure> = Vec::new();
+    let mut total = Tally::default();
+    each_seed(options, seeds, threads, |seed, outcome| {
         match outcome {
             Ok(it) => {
-                virtually += it.time;
-                permits += it.permits;
-                println!(
-                    "{seed}: ok, {} events, {:?} of virtual time, joined {:?}, v1 {:?}, v2 {:?}, {} permits, {}",
-                    it.events,
-                    it.time,
-                    it.joined,
-                    it.rollouts[0],
-                    it.rollouts[1],
-                    it.permits,
-                    it.end
-                );
+                if format == Format::Text {
+                    println!("{}", line(seed, &it));
+                }
+                total.add(&it.tally);
             }
             Err(failure) => {
-                failed.push(seed);
-                show(&failure, !keep_going);
+                eprintln!("{seed}: FAILED: {}", failure.reason);
+                failed.push(failure);
             }
         }
         keep_going || failed.is_empty()
     });
-    let took = begun.elapsed();
-    println!(
-        "{ran} seeds in {took:.1?}, {:.2} a second; {:.1} hours of virtual time, {permits} permits",
-        ran as f64 / took.as_secs_f64(),
-        virtually.as_secs_f64() / 3600.0,
-    );
-    if !failed.is_empty() {
-        failed.sort_unstable();
-        bail!("{} of {ran} seeds broke a property: {failed:?}", failed.len());
+    match format {
+        Format::Text => print_total(&total, begun.elapsed().as_secs_f64()),
+        Format::Json => println!("{}", serde_json::to_string_pretty(&total)?),
     }
-    Ok(())
+    failed.sort_by_key(|failure| failure.seed);
+    let Some(first) = failed.first() else { return Ok(()) };
+    if !keep_going {
+        show(&shrink(first, options));
+    }
+    let numbers: Vec<_> = failed.iter().map(|failure| failure.seed).collect();
+    bail!(
+        "{} of {} seeds broke a property: {numbers:?}",
+        failed.len(),
+        total.seeds + numbers.len() as u64
+    )
 }
 
-fn mutants(options: Options, seeds: u64, threads: usize) -> anyhow::Result<()> {
+fn line(seed: u64, it: &Summary) -> String {
+    format!(
+        "{seed}: ok, {:.0?} of virtual time, joined {:.1?}, first {:.1?}, later {:.1?}, {} faults, {} permits, {}",
+        it.tally.time,
+        it.joined,
+        it.rollouts[0],
+        it.rollouts[1],
+        it.tally.faults.values().sum::<u64>(),
+        it.tally.permits,
+        in_words(&it.tally.rollouts),
+    )
+}
+
+fn in_words<'a>(counts: impl IntoIterator<Item = (&'a &'static str, &'a u64)>) -> String {
+    let words = counts.into_iter().map(|(kind, count)| format!("{count} {kind}"));
+    words.collect::<Vec<_>>().join(", ")
+}
+
+fn print_total(total: &Tally, took: f64) {
+    println!(
+        "{} seeds in {took:.0} s, {:.2} a second; {:.1} hours of virtual time, {} events, {} permits",
+        total.seeds,
+        total.seeds as f64 / took,
+        total.time.as_secs_f64() / 3600.0,
+        total.events,
+        total.permits,
+    );
+    println!("rollouts: {}", in_words(&total.rollouts));
+    println!("answers: {}", in_words(&total.answers));
+    println!("faults, {} in all:", total.faults.values().sum::<u64>());
+    for (kind, count) in &total.faults {
+        println!("{count:>9} {kind}");
+    }
+    println!("of them, or more, at a chosen moment: {}", in_words(&total.traps));
+}
+
+fn mutants(options: &Options, seeds: u64, threads: usize) -> anyhow::Result<()> {
     let mut missed = 0_u64;
     for mutant in MUTANTS {
-        let options = Options { mutant: Some(mutant), ..options };
+        let options = Options { mutant: Some(mutant), ..options.clone() };
         let mut caught: Vec<Failure> = Vec::new();
-        each_seed(options, 1..seeds + 1, threads, |seed, outcome| {
+        each_seed(&options, 1..seeds + 1, threads, |seed, outcome| {
             // A seed that fails without the mistake has caught something else.
-            let sound = || run(seed, Options { mutant: None, ..options }).is_ok();
+            let sound = || run(seed, &Options { mutant: None, ..options.clone() }).is_ok();
             caught.extend(outcome.err().filter(|_| sound()));
             caught.is_empty()
         });
@@ -183,12 +237,16 @@ fn mutants(options: Options, seeds: u64, threads: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn show(failure: &Failure, tail: bool) {
+/// A failure for people: what, how to see it again, what it takes, and the last of what happened.
+fn show(failure: &Failure) {
     println!("{}: FAILED: {}", failure.seed, failure.reason);
-    println!("replay: netsim replay {}", failure.seed);
-    if tail {
-        for line in &failure.tail {
-            println!("  {line}");
-        }
+    println!("replay: {}", failure.replay());
+    println!("its plan:");
+    for (item, text) in &failure.plan {
+        println!("{item:>5} {text}");
+    }
+    println!("the last of what happened:");
+    for line in &failure.tail {
+        println!("  {line}");
     }
 }

@@ -2,12 +2,13 @@
 //! then all must come to an end.
 
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use baton_protocol::fleet::Fleet;
 use baton_protocol::fleet::command::{Order, PolicyChange};
 use baton_protocol::fleet::group::Standing;
 use baton_protocol::fleet::rollout::Phase;
-use baton_protocol::id::{PermitId, ReleaseId};
+use baton_protocol::id::{NodeId, NodeName, PermitId, ReleaseId};
 use baton_protocol::mutant::{self, Mutant};
 use baton_protocol::peer::Operation;
 use baton_protocol::rng::Rng;
@@ -15,12 +16,13 @@ use baton_protocol::time::Instant;
 
 use crate::balancer::Traits;
 use crate::event::{Event, Host};
-use crate::faults::Faults;
+use crate::fault::Fault;
 use crate::mesh::{group, name};
-use crate::rig::Rig;
+use crate::plan::{Item, Plan};
 use crate::service::Process;
 use crate::shape::Shape;
 use crate::store::Temper;
+use crate::tally::{Tally, count};
 use crate::world::World;
 
 /// How often the scenario looks at its world.
@@ -50,8 +52,11 @@ const RESUMES_MAX: u32 = 5;
 /// Events after which a run is taken for endless.
 const EVENTS_MAX: u64 = 30_000_000;
 
+/// How long a run with faults goes on with another round of them.
+const LENGTH: Duration = Duration::from_secs(600);
+
 /// How a run is run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Hosts; the first one founds.
     pub hosts: usize,
@@ -59,13 +64,15 @@ pub struct Options {
     pub faults: bool,
     /// The mistake to make on purpose.
     pub mutant: Option<Mutant>,
+    /// Items of the plan of faults that are left out.
+    pub without: BTreeSet<Item>,
     /// Print what happens.
     pub loud: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { hosts: 20, faults: true, mutant: None, loud: false }
+        Self { hosts: 20, faults: true, mutant: None, without: BTreeSet::new(), loud: false }
     }
 }
 
@@ -74,18 +81,12 @@ impl Default for Options {
 pub struct Summary {
     /// The hash over all that happened.
     pub trace: String,
-    /// Inputs that daemons took, and the like.
-    pub events: u64,
-    /// Virtual time of the whole run.
-    pub time: Duration,
     /// Virtual time until everybody was in.
     pub joined: Duration,
     /// Virtual time of the first rollout, and of all later ones together.
     pub rollouts: [Duration; 2],
-    /// Permits that were granted.
-    pub permits: u64,
-    /// How the last rollout ended.
-    pub end: String,
+    /// What the run was put through, and what came of it.
+    pub tally: Tally,
 }
 
 /// A property did not hold.
@@ -95,8 +96,12 @@ pub struct Failure {
     pub seed: u64,
     /// What did not hold.
     pub reason: String,
-    /// The last of what happened.
+    /// The last of what happened to those concerned, and to all.
     pub tail: Vec<String>,
+    /// The plan of faults.
+    pub plan: Vec<(Item, String)>,
+    /// What was left out of it.
+    pub without: BTreeSet<Item>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +116,7 @@ enum Stage {
 struct Director {
     options: Options,
     shape: Shape,
-    faults: Faults,
+    plan: Plan,
     stage: Stage,
     since: Instant,
     /// What is to be rolled out, oldest first.
@@ -122,16 +127,16 @@ struct Director {
     joined: Duration,
     rollouts: [Duration; 2],
     mended_at: Instant,
-    end: String,
 }
 
 /// Runs one seed.
 ///
 /// # Errors
 /// A property did not hold, or the run did not end.
-pub fn run(seed: u64, options: Options) -> Result<Summary, Failure> {
+pub fn run(seed: u64, options: &Options) -> Result<Summary, Failure> {
     mutant::set(options.mutant);
     let mut rng = Rng::new(seed);
+    let plan = Plan::new(rng.fork(), options.hosts, options.without.clone());
     let mut shape = match options.faults {
         true => Shape::drawn(options.hosts, &mut rng),
         false => Shape::calm(options.hosts),
@@ -141,7 +146,7 @@ pub fn run(seed: u64, options: Options) -> Result<Summary, Failure> {
     }
     let mut world = World::new(rng, &shape, options.loud);
     world.note(&format!("seed {seed}: {shape:?}"));
-    let mut director = Director::new(options, shape);
+    let mut director = Director::new(options.clone(), shape, plan);
     director.open(&mut world);
     while director.stage != Stage::Over && world.judge.broken().is_none() {
         let Some(event) = world.pop() else { break };
@@ -156,16 +161,20 @@ pub fn run(seed: u64, options: Options) -> Result<Summary, Failure> {
     }
     mutant::set(None);
     match world.judge.broken() {
-        Some(reason) => Err(Failure { seed, reason: reason.to_owned(), tail: world.trace.tail() }),
-        None => Ok(director.summary(&world)),
+        Some(reason) => {
+            let (reason, tail) = (reason.to_owned(), world.trace.tail(reason));
+            let (plan, without) = (director.plan.items, options.without.clone());
+            Err(Failure { seed, reason, tail, plan, without })
+        }
+        None => Ok(director.summary(world)),
     }
 }
 
 impl Director {
-    fn new(options: Options, shape: Shape) -> Self {
+    fn new(options: Options, shape: Shape, plan: Plan) -> Self {
         Self {
             options,
-            faults: Faults::new(options.hosts),
+            plan,
             shape,
             stage: Stage::Joining,
             since: Instant::ZERO,
@@ -176,20 +185,20 @@ impl Director {
             joined: Duration::ZERO,
             rollouts: [Duration::ZERO; 2],
             mended_at: Instant::ZERO,
-            end: String::new(),
         }
     }
 
-    fn summary(self, world: &World) -> Summary {
-        Summary {
-            trace: world.trace.hash(),
+    fn summary(self, world: World) -> Summary {
+        let tally = Tally {
+            seeds: 1,
             events: world.trace.events(),
             time: world.now.since(Instant::ZERO),
-            joined: self.joined,
-            rollouts: self.rollouts,
             permits: world.judge.granted,
-            end: self.end,
-        }
+            rollouts: ends(world.judge.newest()),
+            ..world.tally
+        };
+        let trace = world.trace.hash();
+        Summary { trace, joined: self.joined, rollouts: self.rollouts, tally }
     }
 
     fn open(&mut self, world: &mut World) {
@@ -199,7 +208,7 @@ impl Director {
             world.after(delay, Event::Restart { host });
         }
         if self.shape.early_faults {
-            self.faults.early(world, Duration::from_secs(25));
+            self.plan.early(world, Duration::from_secs(25));
         }
         world.after(LOOK_EVERY, Event::Director);
         world.balance();
@@ -207,7 +216,7 @@ impl Director {
 
     fn look(&mut self, world: &mut World) {
         world.after(LOOK_EVERY, Event::Director);
-        if world.now > self.faults.last {
+        if world.now > self.plan.last {
             self.mend(world);
         }
         match self.stage {
@@ -226,7 +235,7 @@ impl Director {
 
     /// Liveness: this stage is over within a bound, from its begin or from the last fault.
     fn overdue(&self, world: &mut World, within: Duration) {
-        if world.now.since(self.faults.last.max(self.since)) <= within {
+        if world.now.since(self.plan.last.max(self.since)) <= within {
             return;
         }
         let fleet = world.judge.newest();
@@ -269,7 +278,7 @@ impl Director {
         self.deploy(world, Temper::Good);
         self.go_on(world, Stage::First);
         if self.shape.early_faults {
-            self.faults.early(world, Duration::from_secs(20));
+            self.plan.early(world, Duration::from_secs(20));
         }
         if self.shape.restarted_first {
             self.restart_first(world);
@@ -324,43 +333,54 @@ impl Director {
         }
         self.rollouts[0] = world.now.since(self.since);
         world.note("the first release runs everywhere");
+        self.plan.last = self.plan.last.max(world.now);
+        self.round(world);
+    }
+
+    /// One or two releases, and faults while they are rolled out.
+    fn round(&mut self, world: &mut World) {
         self.releases.clear();
+        self.resumed = 0;
         self.go_on(world, Stage::Later);
-        self.faults.last = self.faults.last.max(world.now);
-        for _ in 0..self.shape.releases {
-            let bad = self.options.faults && world.rng.chance(1, 4);
-            let temper = match (bad, world.rng.chance(1, 2)) {
-                (false, _) => Temper::Good,
-                (true, true) => Temper::NeverReady,
-                (true, false) => Temper::Dies,
-            };
+        let releases = if self.options.faults { 1 + world.rng.below(2) } else { 1 };
+        for _ in 0..releases {
+            let temper = self.temper(world);
             self.deploy(world, temper);
         }
         if self.options.faults {
-            let orders: Vec<_> = self.releases.iter().map(|it| deploy_of(*it)).collect();
-            self.faults.rollout(world, &orders);
+            let deploys = self.releases.iter().map(|release| Fault::Deploy { release: *release });
+            let deploys: Vec<_> = deploys.collect();
+            self.plan.rollout(world, &deploys);
+        }
+    }
+
+    fn temper(&self, world: &mut World) -> Temper {
+        if !self.options.faults {
+            return Temper::Good;
+        }
+        match world.rng.below(12) {
+            0..=1 => Temper::NeverReady,
+            2 => Temper::Dies,
+            3 => Temper::Slow,
+            4 => Temper::Wavers,
+            _ => Temper::Good,
         }
     }
 
     fn later(&mut self, world: &mut World) {
         self.overdue(world, self.rollout_within(world) * self.releases.len() as u32);
-        if world.now <= self.faults.last || !self.is_mended(world) {
+        if world.now <= self.plan.last || !self.is_mended(world) {
             return;
         }
-        let Some(wanted) = self.outstanding(world) else {
-            self.rollouts[1] = world.now.since(self.since);
-            self.end = self.ends(world);
-            self.end.truncate(60);
-            world.note("all rollouts are over");
-            return self.go_on(world, Stage::Settling);
-        };
-        self.press_for(world, wanted);
-    }
-
-    /// How the last rollout ended.
-    fn ends(&self, world: &World) -> String {
-        let last = world.judge.newest().groups().get(&group()).and_then(|it| it.rollouts.last());
-        last.map_or_else(String::new, |last| format!("{:?}", last.phase))
+        if let Some(wanted) = self.outstanding(world) {
+            return self.press_for(world, wanted);
+        }
+        self.rollouts[1] += world.now.since(self.since);
+        world.note("all rollouts are over");
+        if self.options.faults && world.now.since(Instant::ZERO) < LENGTH {
+            return self.round(world);
+        }
+        self.go_on(world, Stage::Settling);
     }
 
     /// The oldest release that was neither rolled out to an end nor overtaken by a newer one; also
@@ -382,7 +402,7 @@ impl Director {
 
     /// The people want the newest release.
     fn press(&mut self, world: &mut World) {
-        if world.now > self.faults.last
+        if world.now > self.plan.last
             && let Some(release) = self.releases.last().copied()
         {
             self.press_for(world, release);
@@ -430,31 +450,52 @@ impl Director {
         for host in 0..self.options.hosts {
             world.start(host);
         }
+        self.clear_away(world);
         for host in 0..self.options.hosts {
-            self.clear_away(world, host);
             self.put_back(world, host);
         }
     }
 
-    /// A host that is lost, or that somebody has removed: it is powered off, which its permit's
-    /// override says, and out of the mesh.
-    fn clear_away(&mut self, world: &mut World, host: Host) {
-        let node = world.hosts[host].config.node;
-        let removed = world.judge.newest().removed().contains_key(&node);
-        if !removed && !world.hosts[host].lost {
-            return;
+    /// A node that is gone, or that somebody has removed: its machine is powered off, which its
+    /// permit's override says, and the node is out of the mesh. Some machines come back as new nodes.
+    fn clear_away(&mut self, world: &mut World) {
+        for host in 0..self.options.hosts {
+            let node = world.hosts[host].config.node;
+            let removed = world.judge.newest().removed().contains_key(&node);
+            let (odd, known) = (host % 2 == 1, world.gone.contains_key(&node));
+            let outlived = self.is_outlived(world, host);
+            if (removed && !known && odd) || outlived {
+                world.wipe(host, Duration::from_secs(1));
+            } else if removed && !known {
+                world.lose(host);
+            }
         }
-        world.lose(host);
+        for (node, name) in world.gone.clone() {
+            self.fence(world, node, name);
+        }
+    }
+
+    /// Whether the disk of a host was put back so far that the mesh takes it for another life.
+    fn is_outlived(&self, world: &World, host: Host) -> bool {
+        let rig = &world.hosts[host];
+        let known = world.judge.newest().members().get(&rig.config.node).map(|it| it.incarnation);
+        let own = rig.peer.as_ref().map(|it| it.agent().report(rig.local(world.now)).incarnation);
+        rig.restored && own.is_some() && own < known
+    }
+
+    fn fence(&mut self, world: &mut World, node: NodeId, name: NodeName) {
         let asked = self.anybody(world);
         let person = "ann".to_owned();
-        let permit = world.judge.newest().permit_of(node).map(|permit| permit.id);
+        let fleet = world.judge.newest();
+        let permit = fleet.permit_of(node).map(|permit| permit.id);
+        let member = fleet.members().contains_key(&node);
         // Some remove first, and some override first.
-        if !removed && (permit.is_none() || host.is_multiple_of(2)) {
-            let node = world.hosts[host].config.name.clone();
-            ask(world, asked, Operation::Remove { node, person: person.clone() });
+        let remove_first = node.0[0].is_multiple_of(2);
+        if member && (permit.is_none() || remove_first) {
+            ask(world, asked, Operation::Remove { node: name, person: person.clone() });
         }
         let fresh = permit.filter(|permit| !self.overridden.contains(permit));
-        if let Some(permit) = fresh.filter(|_| removed || host % 2 == 1) {
+        if let Some(permit) = fresh.filter(|_| !member || !remove_first) {
             self.overridden.insert(permit);
             let reason = "powered off".to_owned();
             ask(world, asked, Operation::Override { permit, fenced: true, reason, person });
@@ -474,11 +515,9 @@ impl Director {
 
     fn is_mended(&self, world: &World) -> bool {
         let fleet = world.judge.newest();
-        let gone = |rig: &Rig| {
-            let node = rig.config.node;
-            !rig.lost || (!fleet.members().contains_key(&node) && fleet.permit_of(node).is_none())
-        };
-        world.hosts.iter().all(gone)
+        let left =
+            |node: &NodeId| fleet.members().contains_key(node) || fleet.permit_of(*node).is_some();
+        !world.gone.keys().any(left)
     }
 
     // --- the end ------------------------------------------------------------------------------------
@@ -495,6 +534,22 @@ impl Director {
             world.judge.fail(&text);
         }
     }
+}
+
+/// How the rollouts that the log remembers ended.
+fn ends(fleet: &Fleet) -> BTreeMap<&'static str, u64> {
+    let mut ends = BTreeMap::new();
+    for rollout in fleet.groups().values().flat_map(|group| &group.rollouts) {
+        let end = match rollout.phase {
+            Phase::Done => "done",
+            Phase::RolledBack { .. } => "rolled back",
+            Phase::Aborted => "aborted",
+            Phase::Superseded => "superseded",
+            _ => "under way",
+        };
+        count(&mut ends, end);
+    }
+    ends
 }
 
 fn unsettled(world: &World) -> Option<String> {

@@ -159,6 +159,10 @@ impl Service {
                 self.process = Process::Running { release, ready: true };
                 None
             }
+            (Step::Unready, Process::Running { release, .. }) => {
+                self.process = Process::Running { release, ready: false };
+                None
+            }
             (Step::Ended, Process::Ending(_)) => self.end("asked to"),
             (Step::Dies, Process::Running { .. } | Process::Starting(_) | Process::Ending(_)) => {
                 self.end("by itself")

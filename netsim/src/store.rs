@@ -28,6 +28,10 @@ pub(crate) enum Temper {
     NeverReady,
     /// It ends soon after its start.
     Dies,
+    /// It gets ready late, though in time.
+    Slow,
+    /// It gets ready, is not for a moment, and is again.
+    Wavers,
 }
 
 /// All releases that there are.
@@ -46,6 +50,8 @@ impl Made {
 struct Kept {
     manifest: BTreeSet<u32>,
     content: BTreeSet<u32>,
+    /// Chunks whose bytes have changed since.
+    rotten: BTreeSet<u32>,
     sealed: bool,
     origin: bool,
 }
@@ -63,6 +69,7 @@ impl Store {
         let kept = Kept {
             manifest: count(&made.manifest),
             content: count(&made.contents.chunks),
+            rotten: BTreeSet::new(),
             sealed: true,
             origin: true,
         };
@@ -88,8 +95,29 @@ impl Store {
     pub(crate) fn has(&self, object: ObjectId, index: u32) -> bool {
         self.kept.get(&object.release).is_some_and(|kept| match object.part {
             Part::Manifest => kept.manifest.contains(&index),
-            Part::Content => kept.content.contains(&index),
+            Part::Content => kept.content.contains(&index) && !kept.rotten.contains(&index),
         })
+    }
+
+    /// The bytes of some chunks change, of releases that others have as well.
+    pub(crate) fn rot(&mut self, rng: &mut Rng, count: usize, elsewhere: &BTreeSet<ReleaseId>) {
+        let mut all: Vec<_> = self
+            .kept
+            .iter()
+            .filter(|(id, _)| elsewhere.contains(id))
+            .flat_map(|(id, kept)| kept.content.iter().map(|index| (*id, *index)))
+            .collect();
+        rng.shuffle(&mut all);
+        for (release, index) in all.into_iter().take(count) {
+            if let Some(kept) = self.kept.get_mut(&release) {
+                kept.rotten.insert(index);
+            }
+        }
+    }
+
+    /// The releases that are whole here.
+    pub(crate) fn sealed(&self) -> impl Iterator<Item = ReleaseId> {
+        self.kept.iter().filter(|(_, kept)| kept.sealed).map(|(id, _)| *id)
     }
 
     /// Whether the release is whole, verified and synced.
@@ -102,7 +130,10 @@ impl Store {
         let Some(kept) = self.kept.get_mut(&object.release) else { return false };
         match object.part {
             Part::Manifest => kept.manifest.insert(index),
-            Part::Content => kept.content.insert(index),
+            Part::Content => {
+                kept.rotten.remove(&index);
+                kept.content.insert(index)
+            }
         };
         true
     }
@@ -144,6 +175,8 @@ impl Store {
         let Some(kept) = self.kept.get_mut(&release) else {
             return failed(release, "no room was made");
         };
+        let rotten = core::mem::take(&mut kept.rotten); // found by hashing
+        kept.content.retain(|index| !rotten.contains(index));
         let mut have = Bitmap::empty(made.contents.chunks.len() as u32);
         for (index, chunk) in (0..).zip(made.contents.chunks.iter()) {
             if kept.content.contains(&index) || known.contains(&chunk.hash) {
@@ -157,13 +190,18 @@ impl Store {
     /// Chunks of sealed releases, which need not travel again.
     fn hashes(&self, catalog: &Catalog) -> BTreeSet<ChunkHash> {
         let sealed = self.kept.iter().filter(|(_, kept)| kept.sealed);
-        let made = sealed.filter_map(|(id, _)| catalog.get(id));
-        made.flat_map(|made| made.contents.chunks.iter().map(|chunk| chunk.hash)).collect()
+        let made = sealed.filter_map(|(id, kept)| Some((catalog.get(id)?, kept)));
+        let sound = made.flat_map(|(made, kept)| {
+            let chunks = (0..).zip(made.contents.chunks.iter());
+            chunks.filter(|(index, _)| !kept.rotten.contains(index)).map(|(_, chunk)| chunk.hash)
+        });
+        sound.collect()
     }
 
     fn seal(&mut self, catalog: &Catalog, release: ReleaseId) -> StoreEvent {
         let chunks = catalog.get(&release).map(|made| made.contents.chunks.len());
-        match self.kept.get_mut(&release).filter(|kept| Some(kept.content.len()) == chunks) {
+        let whole = |kept: &&mut Kept| Some(kept.content.len()) == chunks && kept.rotten.is_empty();
+        match self.kept.get_mut(&release).filter(whole) {
             Some(kept) => {
                 kept.sealed = true;
                 StoreEvent::Sealed { release }

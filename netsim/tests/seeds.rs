@@ -11,7 +11,7 @@ const SEEDS: u64 = if cfg!(debug_assertions) { 4 } else { 40 };
 
 fn hold(seeds: impl Iterator<Item = u64>) {
     for seed in seeds {
-        if let Err(failure) = run(seed, Options::default()) {
+        if let Err(failure) = run(seed, &Options::default()) {
             panic!("{}\nreplay: netsim replay {seed}\n{}", failure.reason, failure.tail.join("\n"));
         }
     }
@@ -44,9 +44,9 @@ fn seeds_that_failed_once_hold() {
 #[test]
 fn a_calm_rollout_takes_the_restarts_that_it_must() {
     let options = Options { faults: false, ..Options::default() };
-    let summary = run(1, options).unwrap();
-    assert_eq!(summary.permits, 20);
-    assert_eq!(summary.end, "Done");
+    let summary = run(1, &options).unwrap();
+    assert_eq!(summary.tally.permits, 20);
+    assert_eq!(summary.tally.rollouts, [("done", 2)].into());
     // Ten rounds of a drain, a start of up to 4 s and 10 s of min_healthy.
     assert!(summary.rollouts[1].as_secs() <= 10 * 18, "{:?}", summary.rollouts);
 }
@@ -76,20 +76,20 @@ fn every_deliberate_mistake_is_caught() {
         }
         let options = Options { mutant: Some(mutant), ..Options::default() };
         // A seed that fails without the mistake has caught something else.
-        let sound = |seed| run(seed, Options::default()).is_ok();
-        let caught = (1..=seeds).any(|seed| run(seed, options).is_err() && sound(seed));
+        let sound = |seed| run(seed, &Options::default()).is_ok();
+        let caught = (1..=seeds).any(|seed| run(seed, &options).is_err() && sound(seed));
         assert!(caught, "{mutant:?} is not caught within {seeds} seeds");
     }
 }
 
 #[test]
 fn a_seed_does_the_same_in_another_process() {
-    let here = run(7, Options::default()).unwrap().trace;
+    let here = run(7, &Options::default()).unwrap().trace;
     let there = Command::new(env!("CARGO_BIN_EXE_netsim"))
         .args(["replay", "7", "--quiet"])
         .output()
         .unwrap();
     assert_eq!(String::from_utf8(there.stdout).unwrap().trim(), here);
-    let other = run(8, Options::default()).unwrap().trace;
+    let other = run(8, &Options::default()).unwrap().trace;
     assert_ne!(other, here, "another seed is another run");
 }

@@ -41,7 +41,7 @@ pub(crate) struct Judge {
     broken: Option<String>,
     /// How far each host was when it was last looked at, and in which life.
     seen: BTreeMap<Host, (u64, LogIndex)>,
-    states: BTreeMap<LogIndex, [u8; 32]>,
+    states: agreement::States,
     /// The most advanced state that any host has applied.
     newest: Fleet,
     begun: BTreeMap<PermitId, BTreeSet<Begun>>,
@@ -116,11 +116,17 @@ impl Judge {
         self.check(result);
         let life = rig.peer.as_ref().map(|peer| peer.agent().report(rig.local(now)).incarnation);
         let known = self.newest.members().get(&rig.config.node).map(|it| it.incarnation);
-        if life.is_some() && life <= known {
+        if life.is_some() && life <= known && !rig.restored {
             self.fail(&format!(
                 "durable: host {host} starts in life {life:?}, and the log knows of {known:?}"
             ));
         }
+    }
+
+    /// `host` is a new node from now on.
+    pub(crate) fn reborn(&mut self, host: Host) {
+        self.promises.reborn(host);
+        self.serving.remove(&host);
     }
 
     /// The daemon of `host` is gone.
@@ -162,10 +168,10 @@ impl Judge {
         if self.seen.insert(host, seen) == Some(seen) {
             return;
         }
-        let hash = agreement::hash(fleet);
-        trace.bytes(now, 7, &hash);
-        let agreed = agreement::check(&mut self.states, host, fleet.applied(), hash);
-        self.check(agreed);
+        match self.states.check(host, fleet) {
+            Ok(hash) => trace.bytes(now, 7, hash.as_ref().map_or(&[], |hash| &hash[..])),
+            Err(reason) => self.fail(&reason),
+        }
         self.collect_begun(fleet);
         if fleet.applied() > self.newest.applied() {
             self.advance(now, hosts, fleet);

@@ -1,0 +1,182 @@
+//! Members that do what no honest one does: peers are proved, and not thereby honest.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use baton_protocol::codec;
+use baton_protocol::swarm::{Bitmap, ObjectId, SwarmMessage};
+use baton_protocol::wire::Message;
+use serde::Deserialize;
+
+use crate::event::{Event, Host};
+use crate::world::World;
+
+/// Frames that one remembers, to say them again.
+const REMEMBERED: usize = 64;
+
+/// Pause between two floods of frames.
+const FLOOD_EVERY: Duration = Duration::from_millis(20);
+
+/// Frames in one.
+const FLOOD: usize = 8;
+
+/// How long a liar's own code waits for an upload that never goes out.
+const STALL: Duration = Duration::from_secs(5);
+
+/// In what way a member lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Manner {
+    /// It says that it has every chunk, and sends wrong bytes.
+    Corrupts,
+    /// It says that it has every chunk, and sends nothing.
+    Stalls,
+    /// It says again what it said long before.
+    Replays,
+    /// It sends without end.
+    Floods,
+}
+
+impl Manner {
+    pub(crate) fn kind(self) -> &'static str {
+        match self {
+            Self::Corrupts => "liar: wrong chunks",
+            Self::Stalls => "liar: no chunks",
+            Self::Replays => "liar: old words again",
+            Self::Floods => "liar: words without end",
+        }
+    }
+}
+
+/// A member that lies at present.
+#[derive(Debug)]
+pub(crate) struct Liar {
+    pub(crate) manner: Manner,
+    said: VecDeque<Vec<u8>>,
+}
+
+impl Liar {
+    pub(crate) fn new(manner: Manner) -> Self {
+        Self { manner, said: VecDeque::new() }
+    }
+
+    fn remember(&mut self, frame: &[u8]) {
+        if is_control_of_voters(frame) {
+            return; // a voter that lies is outside of what consensus bears
+        }
+        self.said.push_back(frame.to_vec());
+        if self.said.len() > REMEMBERED {
+            self.said.pop_front();
+        }
+    }
+}
+
+fn is_control_of_voters(frame: &[u8]) -> bool {
+    const VOTER: u8 = 5; // the variant, as in `invariants`
+    frame.get(1) == Some(&VOTER)
+}
+
+/// The same words, with every chunk in them.
+fn boast(world: &World, frame: &[u8]) -> Option<Vec<u8>> {
+    let Ok(Message::Swarm(SwarmMessage::Interest { object, origin, answer, .. })) =
+        codec::decode(frame)
+    else {
+        return None;
+    };
+    let chunks = world.catalog.get(&object.release)?.chunks(object.part).len();
+    let have = Bitmap::full(u32::try_from(chunks).ok()?);
+    Some(codec::encode(&Message::Swarm(SwarmMessage::Interest { object, have, origin, answer })))
+}
+
+impl World {
+    /// From now on `host` lies, until [`Event::Honest`].
+    pub(crate) fn lies(&mut self, host: Host, manner: Manner, wait: Duration) {
+        self.hosts[host].liar = Some(Liar::new(manner));
+        self.after(wait, Event::Honest { host });
+        if manner == Manner::Floods {
+            self.after(FLOOD_EVERY, Event::Flood { host });
+        }
+    }
+
+    /// What `from` says instead of `frame`; what it says besides goes out at once.
+    pub(crate) fn lie(&mut self, from: Host, to: Host, frame: Vec<u8>) -> Vec<u8> {
+        let Some(liar) = &mut self.hosts[from].liar else { return frame };
+        liar.remember(&frame);
+        match liar.manner {
+            Manner::Corrupts | Manner::Stalls => boast(self, &frame).unwrap_or(frame),
+            Manner::Replays if self.rng.chance(1, 8) => {
+                if let Some(old) = self.old_words(from) {
+                    self.put_on_wire(from, to, old);
+                }
+                frame
+            }
+            Manner::Replays | Manner::Floods => frame,
+        }
+    }
+
+    fn old_words(&mut self, host: Host) -> Option<Vec<u8>> {
+        let said = self.hosts[host].liar.as_ref()?.said.len() as u64;
+        let at = usize::try_from(self.rng.below(said)).ok()?;
+        self.hosts[host].liar.as_ref()?.said.get(at).cloned()
+    }
+
+    pub(crate) fn flood(&mut self, host: Host) {
+        if self.hosts[host].liar.as_ref().is_none_or(|liar| liar.manner != Manner::Floods) {
+            return;
+        }
+        self.after(FLOOD_EVERY, Event::Flood { host });
+        let peers = self.net.peers_of(host);
+        let Some(to) = self.rng.pick(&peers).copied() else { return };
+        for _ in 0..FLOOD {
+            if let Some(old) = self.old_words(host) {
+                self.put_on_wire(host, to, old);
+            }
+        }
+    }
+
+    /// Whether a liar takes `frame` from `from` for itself: it is asked for chunks that it says to
+    /// have.
+    pub(crate) fn is_lied_to(&mut self, liar: Host, from: Host, frame: &[u8]) -> bool {
+        let Some(manner) = self.hosts[liar].liar.as_ref().map(|liar| liar.manner) else {
+            return false;
+        };
+        if !matches!(manner, Manner::Corrupts | Manner::Stalls) {
+            return false;
+        }
+        let Ok(Message::Swarm(SwarmMessage::Request { object, indexes })) = codec::decode(frame)
+        else {
+            return false;
+        };
+        if manner == Manner::Corrupts {
+            for index in indexes {
+                self.send_wrong(liar, from, object, index);
+            }
+        }
+        true
+    }
+
+    /// Whether a liar sends something else, or nothing, instead of a chunk that it owes.
+    pub(crate) fn lies_in_bulk(
+        &mut self,
+        liar: Host,
+        to: Host,
+        object: ObjectId,
+        index: u32,
+    ) -> bool {
+        match self.hosts[liar].liar.as_ref().map(|liar| liar.manner) {
+            Some(Manner::Corrupts) => self.send_wrong(liar, to, object, index),
+            Some(Manner::Stalls) => {}
+            _ => return false,
+        }
+        // Its own code learns that it came to nothing, and is as it was when the lying ends.
+        let to = self.hosts[to].config.node;
+        self.after(STALL, Event::UploadFails { from: liar, to, object, index });
+        true
+    }
+
+    fn send_wrong(&mut self, liar: Host, to: Host, object: ObjectId, index: u32) {
+        let Some(conn) = self.net.between(liar, to) else { return };
+        let delay = self.net.delay(&mut self.rng, liar, to);
+        self.after(delay, Event::Corrupt { conn, from: liar, to, object, index });
+    }
+}

@@ -1,0 +1,58 @@
+//! What a run was put through, and what came of it, in numbers.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// Counts of one run, or of many together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Tally {
+    /// Runs.
+    pub seeds: u64,
+    /// Inputs that daemons took, and the like.
+    pub events: u64,
+    /// Virtual time.
+    #[serde(rename = "virtual_hours", serialize_with = "as_hours")]
+    pub time: Duration,
+    /// Permits that were granted.
+    pub permits: u64,
+    /// Rollouts, by how they ended.
+    pub rollouts: BTreeMap<&'static str, u64>,
+    /// Faults and orders, by their kind.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Faults and orders that came at a chosen moment, by that moment.
+    pub traps: BTreeMap<&'static str, u64>,
+    /// Answers to people, by what they said.
+    pub answers: BTreeMap<&'static str, u64>,
+}
+
+fn as_hours<S: serde::Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_f64((time.as_secs_f64() / 36.0).round() / 100.0)
+}
+
+/// One more of `kind`.
+pub(crate) fn count(counts: &mut BTreeMap<&'static str, u64>, kind: &'static str) {
+    *counts.entry(kind).or_default() += 1;
+}
+
+impl Tally {
+    /// Adds what another run came to.
+    pub fn add(&mut self, other: &Self) {
+        self.seeds += other.seeds;
+        self.events += other.events;
+        self.time += other.time;
+        self.permits += other.permits;
+        let both = [
+            (&mut self.rollouts, &other.rollouts),
+            (&mut self.faults, &other.faults),
+            (&mut self.traps, &other.traps),
+            (&mut self.answers, &other.answers),
+        ];
+        for (mine, theirs) in both {
+            for (kind, count) in theirs {
+                *mine.entry(kind).or_default() += count;
+            }
+        }
+    }
+}
