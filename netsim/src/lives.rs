@@ -46,9 +46,9 @@ impl World {
         self.note(&format!("host {host} starts"));
         self.judge.found(self.now, &self.hosts, host);
         let life = self.hosts[host].life;
+        // As the daemon does: what is staged is told first of all, or it would be dropped as unknown.
         for event in self.hosts[host].store.found(&self.catalog) {
-            let delay = self.within(Duration::from_millis(300));
-            self.after(delay, Event::Store { host, life, event: Box::new(event) });
+            self.tell(host, life, Input::Store(event));
         }
         let event = self.hosts[host].service.found();
         let delay = self.within(Duration::from_millis(100));

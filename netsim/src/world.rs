@@ -60,6 +60,8 @@ pub(crate) struct World {
     /// Nodes that never come back.
     pub(crate) gone: BTreeMap<NodeId, NodeName>,
     pub(crate) tally: Tally,
+    /// What a host noted last: of a rollout's news one host's word is enough.
+    said: String,
     spins: u32,
 }
 
@@ -94,6 +96,7 @@ impl World {
             shape: shape.clone(),
             gone: BTreeMap::new(),
             tally: Tally::default(),
+            said: String::new(),
             spins: 0,
         }
     }
@@ -297,6 +300,11 @@ impl World {
     }
 
     fn store_command(&mut self, host: Host, command: StoreCommand) -> Option<StoreEvent> {
+        let text = match &command {
+            StoreCommand::Begin { header } => format!("Begin {:?}", header.id()),
+            other => format!("{other:?}"),
+        };
+        self.note(&format!("host {host} store {text}"));
         let rig = &mut self.hosts[host];
         let release = match &command {
             StoreCommand::Begin { header } => header.id(),
@@ -313,7 +321,12 @@ impl World {
     }
 
     fn take_note(&mut self, host: Host, note: &Note) {
-        self.note(&format!("host {host} notes {note:?}"));
+        let text = format!("notes {note:?}");
+        let news = !matches!(note, Note::Rollout { .. }) || self.said != text;
+        if news {
+            self.note(&format!("host {host} {text}"));
+            self.said = text;
+        }
         if let Note::ControlFailed { reason } = note {
             self.judge.fail(&format!("the voter of host {host} failed: {reason}"));
         }
