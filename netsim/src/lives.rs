@@ -34,7 +34,7 @@ impl World {
         rig.config.seed = seed;
         rig.service.spoken = Spoken::Nothing;
         let (config, local) = (rig.config.clone(), rig.local(self.now));
-        let peer = if host == 0 && rig.disk.contents().is_empty() {
+        let peer = if rig.founds && rig.disk.contents().is_empty() {
             Peer::found(config, local, wall, mesh_name(), publisher)
         } else {
             Peer::start(config, local, wall, rig.disk.contents())
@@ -135,7 +135,7 @@ impl World {
     }
 
     pub(crate) fn reborn(&mut self, host: Host) {
-        let mut config = self.mesh.config(host, &self.shape, &mut self.rng);
+        let mut config = self.mesh.config(host, false, &self.shape, &mut self.rng);
         let old = &mut self.hosts[host];
         self.names.remove(&old.config.node);
         config.name = name(&format!("{}-{}", config.name, old.life));

@@ -25,6 +25,9 @@ use crate::store::{Made, Temper};
 /// The wall clock at the world's start.
 pub(crate) const EPOCH: u64 = 1_800_000_000;
 
+/// Hosts whose addresses stand in the token: so many that one is there, whatever fails.
+const BOOTSTRAP: Host = 4;
+
 /// The keys of one mesh.
 pub(crate) struct Mesh {
     root: SecretKey,
@@ -56,7 +59,7 @@ impl Mesh {
         let root = SecretKey::from_seed(secret(rng));
         let publisher = SecretKey::from_seed(secret(rng));
         let expires = UnixTime(EPOCH + 7 * 86_400); // further than any clock here is set
-        let at = vec![address(0).as_str().to_owned(), address(1).as_str().to_owned()];
+        let at = (0..BOOTSTRAP).map(|host| address(host).as_str().to_owned()).collect();
         let token =
             JoinToken::issue(&root, mesh_name(), secret(rng), expires, 100, Role::Member, at);
         Self { root, publisher, token }
@@ -66,14 +69,14 @@ impl Mesh {
         KeyId(self.publisher.public())
     }
 
-    /// How `host` is started: the first one founds, the others join with the token.
+    /// How the node on `host` is started: one founds, the others join with the token.
     #[allow(clippy::expect_used)]
-    pub(crate) fn config(&self, host: Host, shape: &Shape, rng: &mut Rng) -> Config {
+    pub(crate) fn config(&self, host: Host, founds: bool, shape: &Shape, rng: &mut Rng) -> Config {
         let role = if shape.is_witness(host) { Role::Witness } else { Role::Member };
         let node = NodeId(SecretKey::from_seed(secret(rng)).public());
-        let certificate = match host {
-            0 => founder(&self.root, secret(rng), node),
-            _ => self.token.certify(node, role).expect("Invariant: the token is whole"),
+        let certificate = match founds {
+            true => founder(&self.root, secret(rng), node),
+            false => self.token.certify(node, role).expect("Invariant: the token is whole"),
         };
         let bootstrap = self.token.addresses.iter().map(|it| name(it)).collect();
         Config {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use baton_protocol::id::RequestId;
+use baton_protocol::id::{LogIndex, RequestId};
 use baton_protocol::peer::{Config, Input, Operation, Peer};
 use baton_protocol::time::Instant;
 
@@ -22,6 +22,8 @@ const MILLION: u64 = 1_000_000;
 pub(crate) struct Asked {
     pub(crate) operation: Operation,
     pub(crate) tries: u32,
+    /// Where the log ended then.
+    pub(crate) since: LogIndex,
 }
 
 /// One host.
@@ -31,6 +33,8 @@ pub(crate) struct Rig {
     /// Counts the daemon's lives.
     pub(crate) life: u64,
     pub(crate) lost: bool,
+    /// Its first life founds the mesh.
+    pub(crate) founds: bool,
     /// Its disk was put back to an older state: its node is not what the mesh knows any more.
     pub(crate) restored: bool,
     /// Its disk takes no writes.
@@ -62,6 +66,7 @@ impl Rig {
             peer: None,
             life: 0,
             lost: false,
+            founds: false,
             restored: false,
             full: false,
             liar: None,

@@ -70,8 +70,9 @@ impl World {
         let mesh = Mesh::new(&mut rng);
         let rigs: Vec<_> = (0..shape.hosts)
             .map(|host| {
-                let config = mesh.config(host, shape, &mut rng);
+                let config = mesh.config(host, host == 0, shape, &mut rng);
                 let mut rig = Rig::new(config, rng.below(1_000_000_000_000));
+                rig.founds = host == 0;
                 rig.drift_ppm = shape.drift_ppm.get(host).copied().unwrap_or_default();
                 rig.wall_ahead = shape.wall_ahead.get(host).copied().unwrap_or_default();
                 rig
@@ -458,7 +459,8 @@ impl World {
         rig.requested += 1;
         let id = RequestId(rig.requested);
         self.judge.asked(&operation);
-        let asked = Asked { operation: operation.clone(), tries };
+        let since = self.judge.log_end();
+        let asked = Asked { operation: operation.clone(), tries, since };
         self.hosts[host].requests.insert(id, asked);
         self.note(&format!("host {host} is asked for {}", brief(&operation)));
         self.feed(host, Input::Operate(id, operation));
@@ -466,7 +468,8 @@ impl World {
 
     fn answered(&mut self, host: Host, id: RequestId, answer: Result<Answer, Failure>) {
         let Some(asked) = self.hosts[host].requests.remove(&id) else { return };
-        let Asked { operation, tries } = asked;
+        let Asked { operation, tries, since } = asked;
+        self.judge.answered(&self.hosts[host], since, &operation, &answer);
         self.note(&format!("host {host} answers {}: {answer:?}", brief(&operation)));
         count(&mut self.tally.answers, answer_kind(&answer));
         if matches!(answer, Err(Failure::NoQuorum(_) | Failure::Busy)) && tries < TRIES_MAX {

@@ -5,6 +5,7 @@
 
 mod admission;
 mod agreement;
+mod answers;
 mod cap;
 mod closing;
 mod durable;
@@ -22,7 +23,7 @@ use baton_protocol::fleet::Fleet;
 use baton_protocol::fleet::command::Command;
 use baton_protocol::fleet::permit::{Permit, PermitPhase};
 use baton_protocol::id::{Incarnation, LogIndex, NodeId, Nonce, PermitId};
-use baton_protocol::peer::Operation;
+use baton_protocol::peer::{Answer, Failure, Operation};
 use baton_protocol::time::Instant;
 use baton_protocol::wire::Message;
 
@@ -60,6 +61,7 @@ pub(crate) struct Judge {
     decided: BTreeMap<LogIndex, Instant>,
     counted_since: BTreeMap<NodeId, Instant>,
     moments: Vec<Moment>,
+    ledger: answers::Ledger,
     promises: durable::Promises,
     seats: seats::Seats,
     /// Permits that were ever open: how many restarts a run took.
@@ -90,6 +92,7 @@ impl Judge {
 
     /// `host` sends a frame.
     pub(crate) fn sent(&mut self, hosts: &[Rig], host: Host, frame: &[u8]) {
+        self.ledger.read(frame);
         let Some(message) = telling(frame) else { return };
         if let Message::Propose(_, Command::Close { permit, .. }) = &message {
             self.closings.insert(*permit);
@@ -143,6 +146,24 @@ impl Judge {
         };
     }
 
+    /// The log as far as anybody has it.
+    pub(crate) fn log_end(&self) -> LogIndex {
+        self.newest.applied()
+    }
+
+    /// `host` answers what it was asked for when the log ended at `since`.
+    pub(crate) fn answered(
+        &mut self,
+        rig: &Rig,
+        since: LogIndex,
+        operation: &Operation,
+        answer: &Result<Answer, Failure>,
+    ) {
+        if let Some(peer) = &rig.peer {
+            self.ledger.answered(rig.config.node, peer.fleet(), since, operation, answer);
+        }
+    }
+
     /// What has come into the log since the last call.
     pub(crate) fn moments(&mut self) -> Vec<Moment> {
         core::mem::take(&mut self.moments)
@@ -176,6 +197,8 @@ impl Judge {
         if fleet.applied() > self.newest.applied() {
             self.advance(now, hosts, fleet);
         }
+        let told = self.ledger.check(&self.newest);
+        self.check(told);
     }
 
     fn advance(&mut self, now: Instant, hosts: &[Rig], fleet: &Fleet) {
@@ -340,7 +363,7 @@ mod tests {
     #[test]
     fn the_frames_that_the_judge_reads_are_those_that_it_means() {
         let mut rng = Rng::new(1);
-        let config = Mesh::new(&mut rng).config(1, &Shape::calm(3), &mut rng);
+        let config = Mesh::new(&mut rng).config(1, false, &Shape::calm(3), &mut rng);
         let apply = Message::Apply(Candidate {
             certificate: config.certificate,
             name: config.name,
