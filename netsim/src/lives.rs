@@ -46,10 +46,8 @@ impl World {
         self.note(&format!("host {host} starts"));
         self.judge.found(self.now, &self.hosts, host);
         let life = self.hosts[host].life;
-        // As the daemon does: what is staged is told first of all, or it would be dropped as unknown.
-        for event in self.hosts[host].store.found(&self.catalog) {
-            self.tell(host, life, Input::Store(event));
-        }
+        let found = self.hosts[host].store.found(&self.catalog);
+        self.feed(host, Input::Store(found));
         let event = self.hosts[host].service.found();
         let delay = self.within(Duration::from_millis(100));
         self.after(delay, Event::Seen { host, life, event });

@@ -8,6 +8,7 @@ use baton_protocol::artifact::header::{ChunkRef, SignedHeader};
 use baton_protocol::id::{ChunkHash, ReleaseId};
 use baton_protocol::rng::Rng;
 use baton_protocol::swarm::{Bitmap, ObjectId, Part};
+use serde::Deserialize;
 
 /// A release as its publisher made it.
 #[derive(Clone, Debug)]
@@ -20,7 +21,8 @@ pub(crate) struct Made {
 }
 
 /// How the service of a release behaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Temper {
     /// It gets ready and stays.
     Good,
@@ -53,7 +55,6 @@ struct Kept {
     /// Chunks whose bytes have changed since.
     rotten: BTreeSet<u32>,
     sealed: bool,
-    origin: bool,
 }
 
 /// What of the releases one host has.
@@ -71,16 +72,17 @@ impl Store {
             content: count(&made.contents.chunks),
             rotten: BTreeSet::new(),
             sealed: true,
-            origin: true,
         };
         self.kept.insert(made.signed.id(), kept);
-        present(made, true)
+        let (header, contents) = (made.signed.clone(), made.contents.clone());
+        StoreEvent::Present { header, contents, origin: true }
     }
 
     /// What a starting daemon is told.
-    pub(crate) fn found(&self, catalog: &Catalog) -> Vec<StoreEvent> {
-        let sealed = self.kept.iter().filter(|(_, kept)| kept.sealed);
-        sealed.filter_map(|(id, kept)| Some(present(catalog.get(id)?, kept.origin))).collect()
+    pub(crate) fn found(&self, catalog: &Catalog) -> StoreEvent {
+        let made = self.sealed().filter_map(|id| catalog.get(&id));
+        let staged = made.map(|made| (made.signed.clone(), made.contents.clone())).collect();
+        StoreEvent::Found { staged }
     }
 
     /// A crash: of what was not sealed, some chunks are lost.
@@ -146,7 +148,10 @@ impl Store {
     ) -> Option<StoreEvent> {
         match command {
             StoreCommand::Begin { header } => {
-                self.kept.entry(header.id()).or_default().manifest.clear();
+                let kept = self.kept.entry(header.id()).or_default();
+                if !kept.sealed {
+                    kept.manifest.clear();
+                }
                 None
             }
             StoreCommand::Retain { keep } => {
@@ -209,10 +214,6 @@ impl Store {
             None => failed(release, "chunks are missing"),
         }
     }
-}
-
-fn present(made: &Made, origin: bool) -> StoreEvent {
-    StoreEvent::Present { header: made.signed.clone(), contents: made.contents.clone(), origin }
 }
 
 fn failed(release: ReleaseId, reason: &str) -> StoreEvent {
