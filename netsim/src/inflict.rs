@@ -21,7 +21,11 @@ use crate::world::World;
 impl World {
     pub(crate) fn inflict(&mut self, fault: Fault) {
         count(&mut self.tally.faults, fault.kind());
-        self.note(&format!("FAULT {}", describe(&fault)));
+        let text = describe(&fault);
+        self.note(&format!("FAULT {text}"));
+        if let Some(chronicle) = &mut self.chronicle {
+            chronicle.fault(self.now, &text);
+        }
         match fault {
             Fault::Crash { host, wait } => self.crash_for(host, wait),
             Fault::CrashLeader { wait } => {

@@ -10,10 +10,13 @@
 //! * `shape`: what a seed's mesh is like; `scenario`: what a run does with it
 //! * `fault`: what can go wrong; `plan` and `traps`: when it does, at any time and at the worst
 //!   moments; `inflict`: what it does to the world; `liar`: members that are not honest
+//! * `story`: scenarios that people write; `chronicle` and `picture`: a run to look at; `shrink`: the
+//!   least of a plan that still fails
 //! * `trace`: the hash over all that happened; `tally`: it in numbers
 
 mod balancer;
 mod bulk;
+mod chronicle;
 mod disk;
 mod event;
 mod fault;
@@ -23,6 +26,7 @@ mod liar;
 mod link;
 mod lives;
 mod mesh;
+mod picture;
 mod plan;
 mod rig;
 mod scenario;
@@ -30,6 +34,7 @@ mod service;
 mod shape;
 mod shrink;
 mod store;
+mod story;
 mod tally;
 mod trace;
 mod traffic;
@@ -39,14 +44,16 @@ mod world;
 pub use plan::Item;
 pub use scenario::{Failure, Options, Summary, run};
 pub use shrink::shrink;
+pub use story::Story;
 pub use tally::Tally;
 
 use baton_protocol::mutant::Mutant;
 
 /// The deliberate mistakes that must be caught.
-pub const MUTANTS: [Mutant; 12] = [
+pub const MUTANTS: [Mutant; 14] = [
     Mutant::PermitExpires,
     Mutant::SkippedSync,
+    Mutant::SendBeforePersist,
     Mutant::BeginWithoutEcho,
     Mutant::BeginWithoutEvidence,
     Mutant::SilenceIsConsent,
@@ -57,4 +64,5 @@ pub const MUTANTS: [Mutant; 12] = [
     Mutant::RemovedForgotten,
     Mutant::OldIncarnation,
     Mutant::UnseenByBalancer,
+    Mutant::AnswerBeforeCommit,
 ];

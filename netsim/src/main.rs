@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
-use anyhow::bail;
-use baton_netsim::{Failure, Item, MUTANTS, Options, Summary, Tally, run, shrink};
+use anyhow::{Context as _, bail};
+use baton_netsim::{Failure, Item, MUTANTS, Options, Story, Summary, Tally, run, shrink};
 use clap::{Parser, Subcommand, ValueEnum};
 
 /// One mesh under a virtual clock; one seed decides everything.
@@ -64,9 +65,20 @@ enum Command {
         /// Items of its plan of faults to leave out, as `3,7`.
         #[arg(long, value_delimiter = ',')]
         without: Vec<Item>,
+        /// Where a picture of it goes, as SVG.
+        #[arg(long)]
+        picture: Option<PathBuf>,
         /// Should it fail, leave out of its plan whatever it fails without as well.
         #[arg(long)]
         shrink: bool,
+    },
+    /// Run a scenario from a file, such as those in `netsim/scenarios/`.
+    Run {
+        /// Which.
+        scenario: PathBuf,
+        /// Where a picture of it goes, as SVG.
+        #[arg(long)]
+        picture: Option<PathBuf>,
     },
 }
 
@@ -80,24 +92,52 @@ fn main() -> anyhow::Result<()> {
             explore(&options, from..from + seeds, threads, keep_going, args.output)
         }
         Command::Mutants { seeds } => mutants(&options, seeds, threads),
-        Command::Replay { seed, quiet, without, shrink } => {
+        Command::Replay { seed, quiet, without, picture, shrink: smaller } => {
             let without = BTreeSet::from_iter(without);
-            replay(seed, Options { without, ..options }, quiet, shrink)
+            let options = Options { without, picture: picture.is_some(), ..options };
+            let loud = !quiet && !smaller;
+            match show_run(seed, Options { loud, ..options.clone() }, picture.as_deref())? {
+                Ok(summary) if quiet => println!("{}", summary.trace),
+                Ok(summary) => print_total(&summary.tally),
+                Err(failure) => {
+                    if smaller {
+                        show(&shrink(&failure, &options));
+                    }
+                    bail!("seed {seed}: {}", failure.reason);
+                }
+            }
+            Ok(())
+        }
+        Command::Run { scenario, picture } => {
+            let story = Story::read(&std::fs::read_to_string(&scenario)?)
+                .with_context(|| format!("{} cannot be read", scenario.display()))?;
+            println!("{}", story.about);
+            let (seed, options) = (story.seed, Options::of(story));
+            let options = Options { loud: true, picture: picture.is_some(), ..options };
+            match show_run(seed, options, picture.as_deref())? {
+                Ok(summary) => print_total(&summary.tally),
+                Err(failure) => bail!("{}", failure.reason),
+            }
+            Ok(())
         }
     }
 }
 
-fn replay(seed: u64, options: Options, quiet: bool, smaller: bool) -> anyhow::Result<()> {
-    match run(seed, &Options { loud: !quiet && !smaller, ..options.clone() }) {
-        Ok(summary) if quiet => println!("{}", summary.trace),
-        Ok(summary) => println!("{summary:#?}"),
-        Err(failure) if smaller => {
-            show(&shrink(&failure, &options));
-            bail!("seed {seed}: {}", failure.reason);
-        }
-        Err(failure) => bail!("seed {seed}: {}", failure.reason),
+/// Runs one seed, and writes its picture, also that of a failure.
+fn show_run(
+    seed: u64,
+    options: Options,
+    picture: Option<&Path>,
+) -> anyhow::Result<Result<Summary, Failure>> {
+    let outcome = run(seed, &options);
+    let drawn = match &outcome {
+        Ok(summary) => &summary.picture,
+        Err(failure) => &failure.picture,
+    };
+    if let Some((file, drawn)) = picture.zip(drawn.as_ref()) {
+        std::fs::write(file, drawn)?;
     }
-    Ok(())
+    Ok(outcome)
 }
 
 /// Runs seeds on all processors, each on one thread, and hands their outcomes over as they come;
@@ -158,7 +198,11 @@ fn explore(
         keep_going || failed.is_empty()
     });
     match format {
-        Format::Text => print_total(&total, begun.elapsed().as_secs_f64()),
+        Format::Text => {
+            let took = begun.elapsed().as_secs_f64();
+            println!("{took:.0} s, {:.2} seeds a second", total.seeds as f64 / took);
+            print_total(&total);
+        }
         Format::Json => println!("{}", serde_json::to_string_pretty(&total)?),
     }
     failed.sort_by_key(|failure| failure.seed);
@@ -192,11 +236,10 @@ fn in_words<'a>(counts: impl IntoIterator<Item = (&'a &'static str, &'a u64)>) -
     words.collect::<Vec<_>>().join(", ")
 }
 
-fn print_total(total: &Tally, took: f64) {
+fn print_total(total: &Tally) {
     println!(
-        "{} seeds in {took:.0} s, {:.2} a second; {:.1} hours of virtual time, {} events, {} permits",
+        "{} seeds; {:.1} hours of virtual time, {} events, {} permits",
         total.seeds,
-        total.seeds as f64 / took,
         total.time.as_secs_f64() / 3600.0,
         total.events,
         total.permits,

@@ -3,6 +3,7 @@
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use baton_protocol::fleet::Fleet;
 use baton_protocol::fleet::command::{Order, PolicyChange};
@@ -15,13 +16,16 @@ use baton_protocol::rng::Rng;
 use baton_protocol::time::Instant;
 
 use crate::balancer::Traits;
+use crate::chronicle::Chronicle;
 use crate::event::{Event, Host};
 use crate::fault::Fault;
 use crate::mesh::{group, name};
+use crate::picture::draw;
 use crate::plan::{Item, Plan};
 use crate::service::Process;
 use crate::shape::Shape;
 use crate::store::Temper;
+use crate::story::Story;
 use crate::tally::{Tally, count};
 use crate::world::World;
 
@@ -66,13 +70,37 @@ pub struct Options {
     pub mutant: Option<Mutant>,
     /// Items of the plan of faults that are left out.
     pub without: BTreeSet<Item>,
+    /// What is done instead of what the seed would draw.
+    pub story: Option<Arc<Story>>,
+    /// Draw a picture.
+    pub picture: bool,
     /// Print what happens.
     pub loud: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { hosts: 20, faults: true, mutant: None, without: BTreeSet::new(), loud: false }
+        Self {
+            hosts: 20,
+            faults: true,
+            mutant: None,
+            without: BTreeSet::new(),
+            story: None,
+            picture: false,
+            loud: false,
+        }
+    }
+}
+
+impl Options {
+    /// A run of a scenario that somebody wrote.
+    pub fn of(story: Story) -> Self {
+        Self { hosts: story.hosts, story: Some(Arc::new(story)), ..Self::default() }
+    }
+
+    fn title(&self, seed: u64) -> String {
+        let about = self.story.as_ref().map(|story| story.about.clone());
+        about.unwrap_or_else(|| format!("seed {seed}"))
     }
 }
 
@@ -87,6 +115,8 @@ pub struct Summary {
     pub rollouts: [Duration; 2],
     /// What the run was put through, and what came of it.
     pub tally: Tally,
+    /// The picture, as SVG, if one was wanted.
+    pub picture: Option<String>,
 }
 
 /// A property did not hold.
@@ -102,6 +132,8 @@ pub struct Failure {
     pub plan: Vec<(Item, String)>,
     /// What was left out of it.
     pub without: BTreeSet<Item>,
+    /// The picture, as SVG, if one was wanted.
+    pub picture: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,14 +169,16 @@ pub fn run(seed: u64, options: &Options) -> Result<Summary, Failure> {
     mutant::set(options.mutant);
     let mut rng = Rng::new(seed);
     let plan = Plan::new(rng.fork(), options.hosts, options.without.clone());
-    let mut shape = match options.faults {
-        true => Shape::drawn(options.hosts, &mut rng),
-        false => Shape::calm(options.hosts),
+    let mut shape = match &options.story {
+        Some(story) => story.shape(),
+        None if options.faults => Shape::drawn(options.hosts, &mut rng),
+        None => Shape::calm(options.hosts),
     };
-    if options.faults {
+    if options.faults && options.story.is_none() {
         shape.balancer = Traits::drawn(seed, &shape);
     }
     let mut world = World::new(rng, &shape, options.loud);
+    world.chronicle = options.picture.then(Chronicle::default);
     world.note(&format!("seed {seed}: {shape:?}"));
     let mut director = Director::new(options.clone(), shape, plan);
     director.open(&mut world);
@@ -160,13 +194,14 @@ pub fn run(seed: u64, options: &Options) -> Result<Summary, Failure> {
         }
     }
     mutant::set(None);
+    let picture = world.chronicle.take().map(|it| draw(&it, &options.title(seed)));
     match world.judge.broken() {
         Some(reason) => {
             let (reason, tail) = (reason.to_owned(), world.trace.tail(reason));
             let (plan, without) = (director.plan.items, options.without.clone());
-            Err(Failure { seed, reason, tail, plan, without })
+            Err(Failure { seed, reason, tail, plan, without, picture })
         }
-        None => Ok(director.summary(world)),
+        None => Ok(Summary { picture, ..director.summary(world) }),
     }
 }
 
@@ -198,7 +233,8 @@ impl Director {
             ..world.tally
         };
         let trace = world.trace.hash();
-        Summary { trace, joined: self.joined, rollouts: self.rollouts, tally }
+        let (joined, rollouts) = (self.joined, self.rollouts);
+        Summary { trace, joined, rollouts, tally, picture: None }
     }
 
     fn open(&mut self, world: &mut World) {
@@ -216,6 +252,10 @@ impl Director {
 
     fn look(&mut self, world: &mut World) {
         world.after(LOOK_EVERY, Event::Director);
+        if let Some(mut chronicle) = world.chronicle.take() {
+            chronicle.look(world);
+            world.chronicle = Some(chronicle);
+        }
         if world.now > self.plan.last {
             self.mend(world);
         }
@@ -342,6 +382,9 @@ impl Director {
         self.releases.clear();
         self.resumed = 0;
         self.go_on(world, Stage::Later);
+        if let Some(story) = self.options.story.clone() {
+            return self.follow(world, &story);
+        }
         let releases = if self.options.faults { 1 + world.rng.below(2) } else { 1 };
         for _ in 0..releases {
             let temper = self.temper(world);
@@ -351,6 +394,15 @@ impl Director {
             let deploys = self.releases.iter().map(|release| Fault::Deploy { release: *release });
             let deploys: Vec<_> = deploys.collect();
             self.plan.rollout(world, &deploys);
+        }
+    }
+
+    fn follow(&mut self, world: &mut World, story: &Story) {
+        for temper in &story.releases {
+            self.deploy(world, *temper);
+        }
+        for planned in &story.faults {
+            self.plan.add(world, planned.at, planned.fault.clone());
         }
     }
 
@@ -377,7 +429,8 @@ impl Director {
         }
         self.rollouts[1] += world.now.since(self.since);
         world.note("all rollouts are over");
-        if self.options.faults && world.now.since(Instant::ZERO) < LENGTH {
+        let more = self.options.faults && self.options.story.is_none();
+        if more && world.now.since(Instant::ZERO) < LENGTH {
             return self.round(world);
         }
         self.go_on(world, Stage::Settling);
@@ -527,7 +580,7 @@ impl Director {
     fn settling(&mut self, world: &mut World) {
         let Some(reason) = unsettled(world) else {
             self.stage = Stage::Over;
-            return;
+            return self.compare(world);
         };
         if world.now.since(self.since) > SETTLE_WITHIN {
             let text = format!("progress: not settled after {SETTLE_WITHIN:?}: {reason}");
@@ -536,18 +589,35 @@ impl Director {
     }
 }
 
+impl Director {
+    /// Whether a scenario ended as it must.
+    fn compare(&self, world: &mut World) {
+        let group = world.judge.newest().groups().get(&group());
+        let last = group.and_then(|it| it.rollouts.last()).map(|it| end_of(&it.phase));
+        if let Some(story) = &self.options.story
+            && last != Some(story.ends.as_str())
+        {
+            let text = format!("scenario: must end {:?}, and ends {last:?}", story.ends);
+            world.judge.fail(&text);
+        }
+    }
+}
+
+fn end_of(phase: &Phase) -> &'static str {
+    match phase {
+        Phase::Done => "done",
+        Phase::RolledBack { .. } => "rolled back",
+        Phase::Aborted => "aborted",
+        Phase::Superseded => "superseded",
+        _ => "under way",
+    }
+}
+
 /// How the rollouts that the log remembers ended.
 fn ends(fleet: &Fleet) -> BTreeMap<&'static str, u64> {
     let mut ends = BTreeMap::new();
     for rollout in fleet.groups().values().flat_map(|group| &group.rollouts) {
-        let end = match rollout.phase {
-            Phase::Done => "done",
-            Phase::RolledBack { .. } => "rolled back",
-            Phase::Aborted => "aborted",
-            Phase::Superseded => "superseded",
-            _ => "under way",
-        };
-        count(&mut ends, end);
+        count(&mut ends, end_of(&rollout.phase));
     }
     ends
 }

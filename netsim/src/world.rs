@@ -16,6 +16,7 @@ use baton_protocol::time::{Instant, UnixTime};
 
 use crate::balancer::Balancer;
 use crate::bulk::Bulk;
+use crate::chronicle::Chronicle;
 use crate::event::{Event, Host, Step};
 use crate::invariants::Judge;
 use crate::link::Net;
@@ -60,6 +61,8 @@ pub(crate) struct World {
     /// Nodes that never come back.
     pub(crate) gone: BTreeMap<NodeId, NodeName>,
     pub(crate) tally: Tally,
+    /// For a picture.
+    pub(crate) chronicle: Option<Chronicle>,
     /// What a host noted last: of a rollout's news one host's word is enough.
     said: String,
     spins: u32,
@@ -97,6 +100,7 @@ impl World {
             shape: shape.clone(),
             gone: BTreeMap::new(),
             tally: Tally::default(),
+            chronicle: None,
             said: String::new(),
             spins: 0,
         }
@@ -270,7 +274,7 @@ impl World {
             return;
         }
         let Some(batch) = self.hosts[host].disk.sync() else { return };
-        if !mutant::active(Mutant::SkippedSync) {
+        if !confirms_early() {
             self.feed(host, Input::Persisted(batch.token));
         }
     }
@@ -347,7 +351,7 @@ impl World {
         rig.synced_until = rig.synced_until.max(self.now.after(delay));
         let at = rig.synced_until;
         self.at(at, Event::Synced { host, life });
-        if skipped {
+        if confirms_early() {
             self.at(self.now, Event::Confirmed { host, life, token });
         }
     }
@@ -488,6 +492,10 @@ impl World {
     fn confirmed(&mut self, host: Host, life: u64, token: baton_protocol::disk::Token) {
         self.tell(host, life, Input::Persisted(token));
     }
+}
+
+fn confirms_early() -> bool {
+    mutant::active(Mutant::SkippedSync) || mutant::active(Mutant::SendBeforePersist)
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {

@@ -58,6 +58,8 @@ fn seeds_to_catch(mutant: Mutant) -> u64 {
         | Mutant::CapIgnored
         | Mutant::SkippedSync
         | Mutant::StepBeforePersist
+        | Mutant::SendBeforePersist
+        | Mutant::AnswerBeforeCommit
         | Mutant::OldIncarnation => 2,
         Mutant::SilenceIsConsent | Mutant::CapOverLiveOnly => 10,
         Mutant::PermitExpires | Mutant::UnseenByBalancer => 20,

@@ -11,6 +11,8 @@ pub enum Mutant {
     PermitExpires,
     /// What must be durable is confirmed before it is synced.
     SkippedSync,
+    /// What must be durable is confirmed, and so said, while it is on its way to the disk.
+    SendBeforePersist,
     /// A node takes its first disruptive step on the grant, without waiting for `Begin`.
     BeginWithoutEcho,
     /// A permit is granted although the cap is used up.
@@ -33,6 +35,8 @@ pub enum Mutant {
     UnseenByBalancer,
     /// A service is stopped without a word to the balancer, and whatever connections it has.
     DrainLeftOut,
+    /// A person is told that it is done when it is only asked for.
+    AnswerBeforeCommit,
 }
 
 #[cfg(feature = "mutants")]
