@@ -1,5 +1,6 @@
 //! Safety 2: nobody takes its service down while others, that are not proven available, use the cap
-//! up. By ground truth: what has been out of service for longer than evidence may be old counts.
+//! up. By ground truth: what has been out of service for longer than evidence may be old counts. A
+//! holder that has moved is in D until its permit closes, and may move again: back, for one.
 
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -19,6 +20,9 @@ pub(super) fn check(judge: &Judge, now: Instant, hosts: &[Rig], host: Host) -> R
     let Some(permit) = judge.newest.permit_of(rig.config.node) else { return Ok(()) };
     if permit.kind == PermitKind::Repair {
         return Ok(()); // it was out of action before
+    }
+    if judge.moved.contains(&permit.id) {
+        return Ok(());
     }
     let long_down = |other: &Host| {
         let long = |since: &Instant| now.since(*since) > KNOWN_AFTER;

@@ -90,6 +90,9 @@ fn within(
     mut out: BTreeSet<Host>,
     what: &str,
 ) -> Result<(), String> {
+    if !judge.counted_since.contains_key(&permit.node) {
+        return Ok(()); // in quarantine: in no protected set
+    }
     for (host, since) in &judge.unproven {
         let long = since.after(EVIDENCE_AGE_MAX + SLACK) < decided;
         let counts = |rig: &Rig| judge.counted_at(rig.config.node, decided);

@@ -61,6 +61,8 @@ pub(crate) struct Judge {
     decided: BTreeMap<LogIndex, Instant>,
     counted_since: BTreeMap<NodeId, Instant>,
     moments: Vec<Moment>,
+    /// Permits under which a service was taken out of action.
+    moved: BTreeSet<PermitId>,
     ledger: answers::Ledger,
     promises: durable::Promises,
     seats: seats::Seats,
@@ -290,6 +292,7 @@ impl Judge {
         }
         if let Some(permit) = self.newest.permit_of(rig.config.node) {
             let result = durable::moves(host, rig, &permit.group, permit.id);
+            self.moved.insert(permit.id);
             self.check(result);
         }
     }
