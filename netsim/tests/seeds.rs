@@ -27,16 +27,13 @@ fn every_property_holds_under_faults_odd_seeds() {
     hold((1..=SEEDS).filter(|seed| seed % 2 == 1));
 }
 
-/// Seeds that failed once. 1: a life was told of before its number was on disk, and a founder that
-/// crashed at once left a mesh that nobody could found. 121 to 282 and 425: a member proved ready on a
-/// release that was to be installed no more, and so began to count while it replaced it without a
-/// permit. 6: a failed node did not try again when a person resumed. 206: a snapshot that could not be
-/// had was never asked for again, and the full log took nothing more. Any change may give a seed
-/// another run; each of these mistakes has a test of its own in `protocol` too, but for seed 1's.
+/// Seeds that failed once. 4: a daemon that started let go of releases that it had not been told of
+/// yet, and took them for staged. 44: a holder whose echo never came was let go on by its next life's
+/// request, although its service served. Any change may give a seed another run; each of these
+/// mistakes has a test of its own in `protocol` too.
 #[test]
 fn seeds_that_failed_once_hold() {
-    let all = [1, 6, 121, 194, 206, 276, 282, 425];
-    hold(all.into_iter().take(if cfg!(debug_assertions) { 2 } else { all.len() }));
+    hold([4, 44].into_iter().take(if cfg!(debug_assertions) { 1 } else { 2 }));
 }
 
 /// 20 nodes at 10 % take ten rounds: a permit that is free is granted at once, and no node restarts
