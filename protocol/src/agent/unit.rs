@@ -359,6 +359,7 @@ impl Unit {
     fn condition(&self, now: Instant) -> Condition {
         let moving = |step: &str| Condition::Moving { step: step.to_owned() };
         match &self.stance {
+            Stance::Steady | Stance::Asking { .. } if self.has_moved() => moving("going on"),
             Stance::Steady | Stance::Asking { .. } => self.steady_condition(now),
             Stance::Recording(_) => moving("recording"),
             Stance::Draining { .. } => moving("draining"),
@@ -372,6 +373,11 @@ impl Unit {
             Stance::Probing { .. } => moving("probing"),
             Stance::Failed { reason, .. } => Condition::Unready { reason: reason.clone() },
         }
+    }
+
+    /// Whether an earlier life has taken the service out of action under the permit that is open.
+    fn has_moved(&self) -> bool {
+        self.assignment.lease.as_ref().is_some_and(|lease| self.journal.begun == Some(lease.id))
     }
 
     fn steady_condition(&self, now: Instant) -> Condition {

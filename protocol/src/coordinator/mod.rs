@@ -16,7 +16,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::agent::balancer::Word;
-use crate::agent::report::{Report, ServiceReport};
+use crate::agent::report::{Condition, Report, ServiceReport};
 use crate::consensus::Progress;
 use crate::fleet::Fleet;
 use crate::fleet::command::Command;
@@ -130,15 +130,19 @@ impl Coordinator {
         earliest(earliest(Some(self.ask_at.min(self.voters_at)), self.look_at), lost)
     }
 
-    /// Whether a holder that asks to begin may, by the evidence of this moment. One that has begun
-    /// already goes on where its service is out of action in any case, or is where it is to end; where
-    /// it still serves as before, as its echo came late, it is judged like the first time.
+    /// Whether a holder that asks to begin may, by the evidence of this moment. One that has moved
+    /// already, in an earlier life, goes on, and so does one that is where it is to end. Where the echo
+    /// never came, or too late, and nothing was moved, it is judged like the first time: a service that
+    /// is not proven ready, as its daemon has just started, may serve all the same.
     pub fn may_begin(&self, now: Instant, fleet: &Fleet, node: NodeId, permit: PermitId) -> bool {
         let held = fleet.permits().get(&permit).filter(|permit| permit.node == node);
         held.is_some_and(|permit| {
             let service = self.evidence.service(now, fleet, &permit.group, node);
-            let harmless = |it: &ServiceReport| {
-                !it.condition.is_available() || it.release == Some(permit.release)
+            let harmless = |it: &ServiceReport| match it.condition {
+                Condition::Moving { .. } | Condition::Absent | Condition::Dead { .. } => true,
+                Condition::Available | Condition::Settling | Condition::Unready { .. } => {
+                    it.release == Some(permit.release)
+                }
             };
             let goes_on = permit.has_begun() && service.is_some_and(harmless);
             let once = !self.evidence.is_double(now, node);

@@ -7,6 +7,7 @@ use super::web;
 use crate::agent::brief::Brief;
 use crate::agent::journal::Journal;
 use crate::agent::library::{Contents, StoreEvent};
+use crate::agent::report::Condition;
 use crate::agent::service::ServiceEvent;
 use crate::agent::unit::{Assignment, Balance, Lease, ServiceAction};
 use crate::agent::{Agent, Input, Output};
@@ -279,6 +280,21 @@ fn a_service_that_crashes_while_its_node_asks_is_started_again() {
     holder.take(Input::Service(web(), ServiceEvent::Exited { reason: "x".into() }));
     holder.passes(2);
     assert!(holder.actions.contains(&ServiceAction::Start { release: Holder::old() }));
+}
+
+/// The leader lets one go on that has moved, whatever else is out of service. A service that its
+/// daemon has just found is not proven ready either, and serves.
+#[test]
+fn a_holder_says_that_it_goes_on_only_where_it_has_moved() {
+    for (begun, goes_on) in [(Some(PERMIT), true), (None, false)] {
+        let mut holder = Holder::new(begun);
+        holder.granted();
+        holder.runs(Some(Holder::old()));
+        let report = holder.agent.report(holder.now);
+        let condition = &report.services[&web()].condition;
+        assert_eq!(matches!(condition, Condition::Moving { .. }), goes_on, "{condition:?}");
+        assert!(!condition.is_available());
+    }
 }
 
 #[test]
