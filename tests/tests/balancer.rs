@@ -51,7 +51,9 @@ fn no_request_fails_through_a_rollout_without_any_delay_configured() {
             (sent, failed)
         });
         let source = mesh.release("v2", "");
+        std::thread::sleep(Duration::from_secs(1));
         mesh.cli(0, &["deploy", &source, "-g", "web", "--version", "v2"]).code(0);
+        std::thread::sleep(Duration::from_secs(1));
         over.store(true, Ordering::Relaxed);
         client.join().unwrap()
     });

@@ -50,15 +50,6 @@ fn a_drain_that_is_left_out_is_seen() {
     assert!(judged.logged.failed > 0, "by HAProxy: {judged}");
 }
 
-/// Of two services the balancer sends to neither, where the second is drained before the first is seen.
-#[test]
-fn a_permit_that_closes_before_the_balancer_sends_again_is_seen() {
-    let Some(judged) = rollout(2, "1", Some("UnseenByBalancer")) else { return };
-    assert!(judged.served.failed > 0, "by the client: {judged}");
-    assert!(judged.logged.failed > 0, "by HAProxy: {judged}");
-    rollout(2, "1", None).unwrap().assert_held(1);
-}
-
 /// The most services down at once of eight, two of which may be, when a holder dies in the middle of its
 /// restart and is removed from the mesh: its permit must go on counting.
 fn most_down_after_a_holder_is_removed(mutant: Option<&str>) -> usize {
@@ -71,7 +62,9 @@ fn most_down_after_a_holder_is_removed(mutant: Option<&str>) -> usize {
     mesh.cli(0, &["seed", &source, "--version", "v2"]).code(0);
     mesh.cli(leader, &["deploy", "v2", "-g", "web", "--no-wait"]).code(0);
     let down = |at: &usize| probe(mesh.nodes[*at].service_port).is_none();
-    let lost = wait("a service is down", || (1..8).filter(|at| *at != leader).find(down));
+    // A voter could not be removed.
+    let free: Vec<_> = (1..8).filter(|at| !mesh.votes(*at)).collect();
+    let lost = wait("a service is down", || free.iter().copied().find(down));
     mesh.kill(lost);
     mesh.kill_service(lost);
     let name = mesh.nodes[lost].name.clone();
