@@ -33,7 +33,7 @@ pub use scenario::{Failure, Options, Summary, run};
 use baton_protocol::mutant::Mutant;
 
 /// The deliberate mistakes that must be caught.
-pub const MUTANTS: [Mutant; 12] = [
+pub const MUTANTS: [Mutant; 11] = [
     Mutant::PermitExpires,
     Mutant::SkippedSync,
     Mutant::BeginWithoutEcho,
@@ -45,5 +45,4 @@ pub const MUTANTS: [Mutant; 12] = [
     Mutant::VoterIdReused,
     Mutant::RemovedForgotten,
     Mutant::OldIncarnation,
-    Mutant::UnseenByBalancer,
 ];
