@@ -183,9 +183,9 @@ impl Service {
             let ended = self.handle.start(start.clone()).await;
             open |= matches!(ended, Err(ExecError::Timeout(_) | ExecError::Lost(_)));
             match ended {
-                Err(error @ (ExecError::Timeout(_) | ExecError::Lost(_) | ExecError::NoShim { .. }))
-                    if open =>
-                {
+                Err(
+                    error @ (ExecError::Timeout(_) | ExecError::Lost(_) | ExecError::NoShim { .. }),
+                ) if open => {
                     attempts.failed(&error).await;
                 }
                 ended => break ended,
