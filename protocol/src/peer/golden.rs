@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::agent::journal::Journal;
 use crate::codec;
 use crate::disk::Key;
-use crate::id::{ChunkHash, Incarnation, LogIndex, NodeId, PermitId, ReleaseId};
+use crate::id::{Incarnation, LogIndex, NodeId, PermitId, ReleaseId};
 use crate::membership::Address;
 use crate::trust::key::SecretKey;
 
