@@ -153,7 +153,10 @@ fn a_service_outlives_the_whole_process_group_of_its_daemon() {
 fn a_service_outlives_the_whole_cgroup_of_its_daemon() {
     let Some(cgroup) = Cgroup::new() else { return };
     let mut launcher = Command::new("sh");
-    launcher.args(["-c", "echo 0 > \"$0/cgroup.procs\" && exec \"$@\""]).arg(&cgroup.0).arg(baton());
+    launcher
+        .args(["-c", "echo 0 > \"$0/cgroup.procs\" && exec \"$@\""])
+        .arg(&cgroup.0)
+        .arg(baton());
     a_service_outlives(launcher, |_| std::fs::write(cgroup.0.join("cgroup.kill"), "1").unwrap());
 }
 

@@ -36,8 +36,8 @@ use crate::limits::EVIDENCE_AGE_MAX;
 use crate::rng::Rng;
 use crate::time::Instant;
 
-pub use assignment::{Assignment, Lease};
 use asking::ECHO_MAX;
+pub use assignment::{Assignment, Lease};
 use moving::drain_timeout;
 pub use output::{Balance, ServiceAction, UnitOutput};
 use proving::start_deadline;
