@@ -216,8 +216,10 @@ impl World {
     fn squeeze(&mut self, host: Host) {
         let away = Duration::from_secs(30) + self.within(Duration::from_secs(30));
         let delay = self.within(Duration::from_millis(3));
-        let wait = Duration::from_secs(5) + self.within(Duration::from_secs(15));
-        self.after(delay, Event::Fault(Box::new(Fault::CutOff { host, others: 0, wait })));
+        // At once, so that it hears of its permit only when it is back: one that asks in vain hands it
+        // back by then.
+        let wait = Duration::from_secs(12) + self.within(Duration::from_secs(10));
+        self.after(Duration::ZERO, Event::Fault(Box::new(Fault::CutOff { host, others: 0, wait })));
         let mut others: Vec<Host> = (0..self.hosts.len()).filter(|it| *it != host).collect();
         self.rng.shuffle(&mut others);
         others.truncate(self.judge.limit() as usize);

@@ -27,8 +27,6 @@ pub enum Key {
     Incarnation,
     /// Peers that the node has met, so that it finds the mesh again without its bootstrap addresses.
     AddressBook,
-    /// Signed releases that the node has heard of and still needs.
-    Headers,
 }
 
 /// One change: a new value, or `None` to forget the key.

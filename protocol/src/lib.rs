@@ -14,6 +14,8 @@ pub mod coordinator;
 pub mod disk;
 pub mod failpoint;
 pub mod fleet;
+#[cfg(test)]
+mod golden;
 pub mod gossip;
 pub mod id;
 pub mod limits;

@@ -31,7 +31,7 @@ pub enum Mutant {
     RemovedForgotten,
     /// A daemon starts again under the number of its life before.
     OldIncarnation,
-    /// A permit closes although no balancer is seen to send to its holder again.
+    /// A node counts as sent to by the balancers although none is seen to do so.
     UnseenByBalancer,
     /// A service is stopped without a word to the balancer, and whatever connections it has.
     DrainLeftOut,

@@ -46,43 +46,4 @@ pub enum Message {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::agent::balancer::{Look, Server, Sight, Traffic};
-    use crate::codec;
-    use crate::fleet::group::Ports;
-    use crate::id::Incarnation;
-
-    /// The golden form of what is said of balancers: a change of it is a change of the format.
-    #[test]
-    fn what_is_said_of_balancers_keeps_its_form() {
-        let web: GroupName = "web".parse().unwrap();
-        let server = Server { sends: true, sessions: 3, state: "UP".to_owned() };
-        let seen = Sight::Seen([("n1".parse().unwrap(), server)].into());
-        let torn = Sight::Unreadable { reason: "no".to_owned() };
-        let look = |sight| Look { asked: (2, Question(4)), sight };
-        let report = Report {
-            question: (2, Question(5)),
-            incarnation: Incarnation(1),
-            balancers: [(web.clone(), look(seen)), ("api".parse().unwrap(), look(torn))].into(),
-            ..Report::default()
-        };
-        let word = |traffic| Word { traffic, asked: (2, Question(5)) };
-        let nowhere = word(Traffic::Nowhere { sessions: 3 });
-        let (service, agent_check) = (Some(80), None);
-        let join = Command::JoinGroup { group: web.clone(), ports: Ports { service, agent_check } };
-        let watch = Command::WatchBalancer { group: web.clone(), on: true };
-        let reported = "010a020501000000000203617069020401026e6f03776562020400\
-                        01026e310103025550";
-        for (message, golden) in [
-            (Message::Report(report), reported),
-            (Message::Balancers(web.clone(), nowhere), "010b0377656203030205"),
-            (Message::Propose(1, join), "0107010603776562015000"),
-            (Message::Propose(1, watch), "010701120377656201"),
-        ] {
-            let bytes = codec::encode(&message);
-            assert_eq!(data_encoding::HEXLOWER.encode(&bytes), golden);
-            assert_eq!(codec::decode(&bytes), Ok(message));
-        }
-    }
-}
+mod tests;

@@ -374,6 +374,12 @@ impl Mesh {
         }
     }
 
+    /// Whether a node is a voter.
+    pub fn votes(&self, at: usize) -> bool {
+        let voters = wait("the voters", || self.json(0, "status")?["voters"].as_array().cloned());
+        voters.contains(&self.nodes[at].name.clone().into())
+    }
+
     /// The place of the node that leads.
     pub fn leader(&self) -> usize {
         let leader = wait("a leader", || {

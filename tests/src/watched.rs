@@ -37,7 +37,7 @@ pub struct HaProxy {
 fn frame(front: u16, dir: &Path) -> String {
     format!(
         "global\n  nbthread 1\n  stats socket {}/haproxy.sock mode 600 level admin\n\
-         defaults\n  mode http\n  timeout connect 2s\n  timeout client 10s\n  timeout server 10s\n\
+         defaults\n  mode http\n  timeout connect 2s\n  timeout client 60s\n  timeout server 10s\n\
          \x20 retries 0\n  http-reuse never\n\
          frontend front\n  bind 127.0.0.1:{front}\n  default_backend web\n",
         dir.display()

@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use baton_tests::client::Client;
 use baton_tests::mesh::{Mesh, wait};
 use baton_tests::prober::{Prober, probe};
 use baton_tests::watched::{HaProxy, installed};
@@ -39,24 +39,14 @@ fn blocked(mesh: &Mesh) -> String {
 #[test]
 fn no_request_fails_through_a_rollout_without_any_delay_configured() {
     let Some((mesh, haproxy)) = mesh_behind(3, "1", |text| text) else { return };
-    let (over, front) = (AtomicBool::new(false), haproxy.front);
-    let (sent, failed) = std::thread::scope(|scope| {
-        let client = scope.spawn(|| {
-            let (mut sent, mut failed) = (0, 0);
-            while !over.load(Ordering::Relaxed) {
-                sent += 1;
-                failed += usize::from(probe(front).is_none());
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            (sent, failed)
-        });
-        let source = mesh.release("v2", "");
-        mesh.cli(0, &["deploy", &source, "-g", "web", "--version", "v2"]).code(0);
-        over.store(true, Ordering::Relaxed);
-        client.join().unwrap()
-    });
-    assert!(sent > 200, "{sent} requests are no load");
-    assert_eq!(failed, 0, "of {sent}");
+    let client = Client::start(haproxy.front, 100);
+    let source = mesh.release("v2", "");
+    std::thread::sleep(Duration::from_secs(1));
+    mesh.cli(0, &["deploy", &source, "-g", "web", "--version", "v2"]).code(0);
+    std::thread::sleep(Duration::from_secs(1));
+    let served = client.finish();
+    assert!(served.requests > 300, "{served:?} is no load");
+    assert_eq!(served.failed, 0, "{served:?}");
     mesh.assert_version("v2");
 }
 

@@ -139,7 +139,7 @@ mod tests {
             "groups": [{
                 "name": "web", "service": null, "version": null, "counted": 1, "members": 2,
                 "quarantined": ["web2"], "max_unavailable": "1", "limit": 1, "obstacle": null,
-                "permits": 0, "rollout": null,
+                "permits": 0, "rollout": null, "watchers": [],
             }],
         });
         let said = in_words(&serde_json::from_value(status).unwrap());

@@ -18,7 +18,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::attempts::Attempts;
 use crate::runtime::agent_check::{AgentCheck, AgentState};
 use crate::runtime::drain;
-use crate::runtime::exec::{News, ServiceHandle, ShimProgram};
+use crate::runtime::exec::{ExecError, News, ServiceHandle, ShimProgram};
 use crate::runtime::probe::probe;
 use crate::runtime::shim::message::{Exited, Start, State};
 use crate::store::Store;
@@ -168,10 +168,31 @@ impl Service {
             listen: Vec::new(),
             listen_from: None,
         };
-        self.handle.start(start).await.map_err(|it| it.to_string())?;
+        self.start(&start).await.map_err(|it| it.to_string())?;
         failpoint::reach(Failpoint::Started);
         self.running = Some(loaded);
         Ok(())
+    }
+
+    /// Has it started by its shim, which is asked until it says what came of it: what may run must not
+    /// be told to have failed. A host that sleeps loses an answer, for one.
+    async fn start(&self, start: &Start) -> Result<(), ExecError> {
+        let mut attempts = Attempts::new(&self.setup.group, "starting the service");
+        let mut open = false;
+        let ended = loop {
+            let ended = self.handle.start(start.clone()).await;
+            open |= matches!(ended, Err(ExecError::Timeout(_) | ExecError::Lost(_)));
+            match ended {
+                Err(
+                    error @ (ExecError::Timeout(_) | ExecError::Lost(_) | ExecError::NoShim { .. }),
+                ) if open => {
+                    attempts.failed(&error).await;
+                }
+                ended => break ended,
+            }
+        };
+        attempts.succeeded();
+        ended.map(drop)
     }
 
     async fn stop(&mut self) {

@@ -70,7 +70,7 @@ async fn a_founder_without_its_state_founds_no_second_log() {
     assert!(matches!(error, RunError::StateGone(_)), "{error}");
     // Nor the next time, though there is a state file again by now.
     let error = live(dir.path()).await.unwrap_err();
-    assert!(error.to_string().contains("new node"), "{error}");
+    assert!(error.to_string().contains("a new token"), "{error}");
 }
 
 #[tokio::test]

@@ -277,3 +277,18 @@ async fn write_bulk(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_head_of_a_chunk_keeps_its_form() {
+        let release = ReleaseId([7; 32]);
+        let frame = BulkFrame { release, manifest: false, index: 300, bytes: vec![1; 10] };
+        let bytes = header(&frame);
+        let golden = format!("2f000000{}012c010000", "07".repeat(32));
+        assert_eq!(data_encoding::HEXLOWER.encode(&bytes), golden);
+        assert_eq!(parse(&bytes[4..], vec![1; 10]), Some(frame));
+    }
+}

@@ -38,9 +38,14 @@ fn peer(net: &Net, purposes: &[Option<Purpose>]) -> Swarm<Behaviour> {
 }
 
 async fn closed(swarm: &mut Swarm<Behaviour>) {
-    let closed = async {
-        while !matches!(swarm.select_next_some().await, SwarmEvent::ConnectionClosed { .. }) {}
+    // On a busy machine even the handshake may take longer than it may.
+    let is_over = |event: &SwarmEvent<_>| {
+        matches!(
+            event,
+            SwarmEvent::ConnectionClosed { .. } | SwarmEvent::OutgoingConnectionError { .. }
+        )
     };
+    let closed = async { while !is_over(&swarm.select_next_some().await) {} };
     timeout(SOON, closed).await.expect("the connection is closed in time");
 }
 

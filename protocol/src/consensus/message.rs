@@ -282,23 +282,7 @@ impl SnapshotMeta {
 
 #[cfg(test)]
 mod tests {
-    use data_encoding::HEXLOWER;
-
     use super::*;
-    use crate::consensus::entry;
-
-    #[test]
-    fn the_format_of_messages_stays_as_it_is() {
-        let command = entry::Body::Command(vec![0xaa, 0xbb]);
-        let entries = vec![LogEntry { term: 3, index: LogIndex(8), body: command }];
-        let previous = Position { index: 7, term: 2 };
-        let body = Body::Append { previous, commit: 6, entries };
-        let message =
-            VoterMessage { from: VoterId(1), to: VoterId(2), session: 4, number: 5, term: 3, body };
-        let bytes = codec::encode(&message);
-        assert_eq!(HEXLOWER.encode(&bytes), "010102040503000702060103080102aabb");
-        assert_eq!(codec::decode(&bytes), Ok(message));
-    }
 
     #[test]
     fn what_the_library_says_comes_back_to_it_unchanged() {

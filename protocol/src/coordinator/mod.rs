@@ -21,7 +21,6 @@ use crate::consensus::Progress;
 use crate::fleet::Fleet;
 use crate::fleet::command::Command;
 use crate::id::{GroupName, NodeId, PermitId, Question, VoterId};
-use crate::mutant::{self, Mutant};
 use crate::time::{Instant, earliest};
 
 use evidence::Evidence;
@@ -153,8 +152,7 @@ impl Coordinator {
     /// Whether a holder whose service is ready may close: the balancers are seen to send to it.
     pub fn may_close(&self, now: Instant, fleet: &Fleet, node: NodeId, permit: PermitId) -> bool {
         let held = fleet.permits().get(&permit);
-        mutant::active(Mutant::UnseenByBalancer)
-            || held.is_none_or(|permit| self.evidence.is_sent_to(now, fleet, &permit.group, node))
+        held.is_none_or(|permit| self.evidence.is_sent_to(now, fleet, &permit.group, node))
     }
 
     /// What the members last said.

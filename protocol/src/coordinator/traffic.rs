@@ -9,6 +9,7 @@ use crate::coordinator::evidence::Evidence;
 use crate::fleet::Fleet;
 use crate::fleet::group::Group;
 use crate::id::{GroupName, NodeId};
+use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
 impl Evidence {
@@ -37,6 +38,7 @@ impl Evidence {
     pub fn is_sent_to(&self, now: Instant, fleet: &Fleet, name: &GroupName, node: NodeId) -> bool {
         let word = self.traffic(now, fleet, name, node);
         word.is_none_or(|word| word.traffic == Traffic::Everywhere)
+            || mutant::active(Mutant::UnseenByBalancer)
     }
 
     /// Whether the service is proven to serve nobody, so that mending it takes nothing away: it is dead,

@@ -28,6 +28,8 @@ pub(crate) struct Mesh {
     pub(crate) group: GroupName,
     pub(crate) rollout: RolloutId,
     pub(crate) new: ReleaseId,
+    /// All that it was told, in the form of the log.
+    said: Vec<(String, Vec<u8>)>,
 }
 
 fn key(number: u8) -> SecretKey {
@@ -58,6 +60,7 @@ impl Mesh {
             group: group.clone(),
             rollout: RolloutId::default(),
             new: ReleaseId([0; 32]),
+            said: Vec::new(),
         };
         let founder = trust::founder(&root, [9; 32], node(1));
         let found = Command::Found {
@@ -124,7 +127,11 @@ impl Mesh {
         let at = UnixTime(50);
         let envelope = Envelope { by: node(number), request: 0, at, command };
         let index = self.fleet.applied().next();
-        self.fleet.apply(index, &Entry::Command(codec::encode(&envelope)))
+        let bytes = codec::encode(&envelope);
+        let words = format!("{:?}", envelope.command);
+        let name = words.split(|it: char| !it.is_alphanumeric()).next().unwrap_or_default();
+        self.said.push((name.to_owned(), bytes.clone()));
+        self.fleet.apply(index, &Entry::Command(bytes))
     }
 
     pub(crate) fn ok(&mut self, number: u8, command: Command) -> Vec<Event> {
@@ -460,4 +467,52 @@ fn a_member_that_joins_again_only_says_where_it_is_reached() {
     let after = &mesh.fleet.groups()[&mesh.group];
     assert_eq!(after.members[&node(2)].ports, ports);
     assert_eq!((after.generation, after.counts(node(2))), (before.generation, true));
+}
+
+/// Every command, and the state that they lead to: what stands in logs, snapshots and on disks.
+#[test]
+fn commands_and_the_state_keep_their_form() {
+    let mut mesh = Mesh::new(5, "1");
+    let (group, incarnation, person) = (mesh.group.clone(), Incarnation(1), "ann".to_owned());
+    let addresses = vec!["n1.example:7400".parse().unwrap()];
+    mesh.ok(1, Command::Describe { addresses });
+    mesh.ok(1, Command::AllotVoter { node: node(1) });
+    mesh.ok(5, Command::Live { incarnation: Incarnation(2) });
+    mesh.ok(5, Command::WatchBalancer { group: group.clone(), on: true });
+    mesh.grant(&[2], PermitKind::Restart, &[]).unwrap();
+    mesh.begin(2).unwrap();
+    let (permit, release) = (mesh.permit(2), mesh.new);
+    mesh.ok(2, Command::Fail { permit, incarnation, release, reason: "no".into() });
+    for order in [Order::Pause, Order::Resume, Order::Promote, Order::Rollback] {
+        mesh.steer(order).unwrap();
+    }
+    mesh.begin(2).unwrap();
+    let release = mesh.fleet.permits()[&permit].release;
+    mesh.ok(2, Command::Close { permit, incarnation, proof: Proof::Ready { release } });
+    mesh.steer(Order::Abort).unwrap();
+    mesh.roll_out(mesh.new);
+    mesh.grant(&[3], PermitKind::Repair, &[]).unwrap();
+    let permit = mesh.permit(3);
+    mesh.ok(3, Command::Close { permit, incarnation, proof: Proof::NeverBegan });
+    mesh.grant(&[3], PermitKind::Restart, &[]).unwrap();
+    let permit = mesh.permit(3);
+    let (fenced, reason) = (true, "gone".to_owned());
+    mesh.ok(1, Command::Override { permit, fenced, reason, person: person.clone() });
+    let (node, on) = (node(4), true);
+    mesh.ok(1, Command::Quarantine { group, node, on, person: person.clone() });
+    for verdict in [
+        Verdict::Advance,
+        Verdict::Block { reason: "no".into() },
+        Verdict::Unblock,
+        Verdict::Pause { reason: "no".into() },
+        Verdict::Rollback { reason: "no".into() },
+    ] {
+        let decision = Decision { verdict: Some(verdict), ..mesh.decision() };
+        mesh.ok(1, Command::Decide(decision));
+    }
+    mesh.ok(1, Command::Remove { node, person });
+    let mut values: Vec<_> =
+        mesh.said.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
+    values.push(("state", codec::encode(&mesh.fleet)));
+    crate::golden::holds("commands.txt", include_str!("../../golden/commands.txt"), &values);
 }

@@ -16,6 +16,8 @@
 
 mod control;
 pub mod event;
+#[cfg(test)]
+mod golden;
 mod operate;
 pub mod requests;
 mod restore;

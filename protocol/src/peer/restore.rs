@@ -53,7 +53,7 @@ impl Stored {
                 Key::Entry(index) => {
                     stored.entries.insert(*index);
                 }
-                Key::HardState | Key::Snapshot | Key::Voter | Key::Headers => {}
+                Key::HardState | Key::Snapshot | Key::Voter => {}
             }
         }
         Ok(stored)

@@ -4,12 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use baton_tests::mesh::{Mesh, baton, wait};
 use baton_tests::noise;
 use baton_tests::prober::{Prober, probe};
-use rustix::process::{Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 /// The steps of a node that holds a permit, in their order, and then those of a release on its way.
 const STEPS: [&str; 15] = [
@@ -119,23 +120,66 @@ fn all_that_the_seed_sent_once_reaches_everybody_without_it() {
     eprintln!("{early} of 3 receivers had all of it when the seed was killed");
 }
 
-/// What ends a daemon's process group, as a terminal or a plain service manager does, ends no service.
-#[test]
-fn a_service_outlives_the_whole_process_group_of_its_daemon() {
+/// Starts one daemon of a mesh by `launcher`; then `kill` ends it and all that is taken for a part of it.
+fn a_service_outlives(mut launcher: Command, kill: impl FnOnce(Pid)) {
     let mut mesh = Mesh::start(3, "1");
     mesh.deploy("v1");
     let at = 2;
     mesh.kill(at);
     mesh.kill_service(at);
-    mesh.launch(at, Command::new(baton()).process_group(0));
+    mesh.launch(at, &mut launcher);
     mesh.settle();
     wait("its service is back", || probe(mesh.nodes[at].service_port));
     let before = mesh.service_pid(at);
     let prober = Prober::start(&mesh.ports()[at..]);
-    kill_process_group(mesh.daemon(at), Signal::KILL).unwrap();
+    kill(mesh.daemon(at));
     mesh.kill(at);
     mesh.up(at);
     mesh.settle();
     assert_eq!(prober.finish().ever_down, 0, "no request was refused");
     assert_eq!(mesh.service_pid(at), before);
+}
+
+/// As a terminal or a plain service manager does it.
+#[test]
+fn a_service_outlives_the_whole_process_group_of_its_daemon() {
+    let mut launcher = Command::new(baton());
+    launcher.process_group(0);
+    a_service_outlives(launcher, |daemon| kill_process_group(daemon, Signal::KILL).unwrap());
+}
+
+/// As systemd does it, and the kernel where memory has run out.
+#[test]
+fn a_service_outlives_the_whole_cgroup_of_its_daemon() {
+    let Some(cgroup) = Cgroup::new() else { return };
+    let mut launcher = Command::new("sh");
+    launcher
+        .args(["-c", "echo 0 > \"$0/cgroup.procs\" && exec \"$@\""])
+        .arg(&cgroup.0)
+        .arg(baton());
+    a_service_outlives(launcher, |_| std::fs::write(cgroup.0.join("cgroup.kill"), "1").unwrap());
+}
+
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// One right below the root; where none can be made, that is said.
+    fn new() -> Option<Self> {
+        let mounts = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(Path::new);
+        let mount = mounts.into_iter().find(|it| it.join("cgroup.procs").exists());
+        let dir = mount?.join(format!("test-{}", std::process::id()));
+        match std::fs::create_dir(&dir) {
+            Ok(()) => Some(Self(dir)),
+            Err(error) => {
+                eprintln!("SKIPPED: no cgroup can be made: {error}");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
 }

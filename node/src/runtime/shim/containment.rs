@@ -24,6 +24,9 @@ const CGROUP_DEPTH_MAX: usize = 8;
 /// while it is read.
 const ANCESTORS_MAX: usize = 64;
 
+/// The cgroup, right below the root, that has those of all services of this host.
+const APART: &str = "baton";
+
 /// The name of the mark. Its value is the shim's directory.
 pub(super) const MARK: &str = "BATON_SHIM";
 
@@ -108,14 +111,28 @@ impl Containment {
         if let Err(error) = removed {
             eprintln!("shim: cgroup {} stays: {error}", base.display());
         }
+        if outside.ends_with(APART) {
+            let _ = fs::remove_dir(outside); // if it was the last
+        }
     }
 }
 
+/// The cgroup is made outside of the daemon's, which may be killed as a whole, by a service manager or for
+/// want of memory; and below it where nothing else may be written to.
 fn create_cgroup(dir: &Path) -> Result<PathBuf, String> {
-    let own = own_cgroup()?;
+    let (mount, own) = own_cgroup()?;
     let name = blake3::hash(dir.as_os_str().as_encoded_bytes()).to_hex();
     let name = name.get(..16).unwrap_or_default();
-    let base = own.join(format!("baton-{name}"));
+    let apart = mount.join(APART);
+    tidy(&apart);
+    enter_cgroup(&apart.join(name))
+        // Another shim may have taken it for one that nobody is left in.
+        .or_else(|_| enter_cgroup(&apart.join(name)))
+        .or_else(|_| enter_cgroup(&own.join(format!("{APART}-{name}"))))
+}
+
+/// Puts this shim into a leaf of the cgroup `base`, and gives the leaf for the service.
+fn enter_cgroup(base: &Path) -> Result<PathBuf, String> {
     let (shim, service) = (base.join("shim"), base.join("service"));
     let said = |what: &Path| {
         let what = what.to_owned();
@@ -129,8 +146,21 @@ fn create_cgroup(dir: &Path) -> Result<PathBuf, String> {
     Ok(service)
 }
 
-/// The directory of the cgroup that this process is in.
-fn own_cgroup() -> Result<PathBuf, String> {
+/// Takes away the cgroups of services and shims that were killed and are all gone.
+fn tidy(apart: &Path) {
+    let Ok(entries) = fs::read_dir(apart) else { return };
+    for base in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()) {
+        let events = fs::read_to_string(base.join("cgroup.events")).unwrap_or_default();
+        if events.lines().any(|line| line == "populated 0") {
+            for part in ["service", "shim", ""] {
+                let _ = fs::remove_dir(base.join(part)); // refused where somebody has come meanwhile
+            }
+        }
+    }
+}
+
+/// Where cgroup2 is mounted, and the directory of the cgroup that this process is in.
+fn own_cgroup() -> Result<(PathBuf, PathBuf), String> {
     let read = |path: &str| fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
     let mounts = read("/proc/self/mountinfo")?;
     let (root, mount) = cgroup2_mount(&mounts).ok_or("no cgroup2 is mounted")?;
@@ -138,7 +168,8 @@ fn own_cgroup() -> Result<PathBuf, String> {
     let own = own.lines().find_map(|line| line.strip_prefix("0::"));
     let own = Path::new(own.ok_or("this process is in no cgroup2")?);
     let inside = own.strip_prefix(&root).map_err(|_| "the own cgroup lies outside of the mount")?;
-    Ok(mount.join(inside))
+    let own = mount.join(inside);
+    Ok((mount, own))
 }
 
 /// The root and the mount point of the first cgroup2 in a mountinfo (proc(5)): fields 4 and 5; the

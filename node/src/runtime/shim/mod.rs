@@ -26,6 +26,8 @@ mod alive;
 mod child;
 mod containment;
 mod entry;
+#[cfg(test)]
+mod golden;
 mod identity;
 mod launch;
 pub mod message;

@@ -288,9 +288,8 @@ fn a_service_that_crashes_while_its_node_asks_is_started_again() {
 fn a_holder_says_that_it_goes_on_only_where_it_has_moved() {
     for (begun, goes_on) in [(Some(PERMIT), true), (None, false)] {
         let mut holder = Holder::new(begun);
-        holder.told();
-        holder.runs(Some(Holder::old()));
         holder.granted();
+        holder.runs(Some(Holder::old()));
         let report = holder.agent.report(holder.now);
         let condition = &report.services[&web()].condition;
         assert_eq!(matches!(condition, Condition::Moving { .. }), goes_on, "{condition:?}");

@@ -1,0 +1,98 @@
+//! Between the grant of a permit and the first disruptive step: the mesh is asked whether the permit still
+//! stands, and the answer is written down.
+
+use core::time::Duration;
+
+use crate::agent::service::Process;
+use crate::failpoint::{self, Failpoint};
+use crate::fleet::command::{Command, Proof};
+use crate::fleet::permit::PermitPhase;
+use crate::id::{Nonce, PermitId};
+use crate::mutant::{self, Mutant};
+use crate::time::Instant;
+
+use super::assignment::Lease;
+use super::{AfterRecording, REPEAT, Stance, Surroundings, Unit};
+
+/// How old a request to begin may be when its echo comes. A later echo starts nothing.
+pub(super) const ECHO_MAX: Duration = Duration::from_secs(5);
+
+/// How long a holder that has moved nothing asks to begin before it hands its permit back. Holders
+/// could wait for each other for ever, as where the cap has fallen below the permits that are out.
+const ASKS_FOR: Duration = Duration::from_secs(10);
+
+impl Unit {
+    /// Holds a permit and has moved nothing in this life.
+    pub(super) fn consider(&mut self, at: Surroundings<'_>, lease: &Lease) {
+        self.keep_running(at.now); // until it may move, however long that takes
+        let untouched = self.journal.begun != Some(lease.id);
+        let nothing_to_do = self.process.ready_since(lease.release).is_some() || !lease.may_start;
+        // Once "never began" was said it must stay true: the word may be on its way for long. In a
+        // new life the log refuses it, as it names the old one.
+        let handed_back = self.handed_back == Some(lease.id);
+        if untouched && (nothing_to_do || handed_back) {
+            return self.hand_back(at, lease.id);
+        }
+        let known = self.process != Process::Unknown;
+        if known && at.life.is_some() && at.library.is_staged(lease.release) {
+            self.ask(at, lease.id, at.now);
+        }
+    }
+
+    fn hand_back(&mut self, at: Surroundings<'_>, permit: PermitId) {
+        self.stance = Stance::Steady;
+        let Some(incarnation) = at.life else { return };
+        if self.repeat_due(at.now) {
+            self.handed_back = Some(permit);
+            self.propose(Command::Close { permit, incarnation, proof: Proof::NeverBegan });
+        }
+    }
+
+    /// Asks to begin, under a new number.
+    fn ask(&mut self, at: Surroundings<'_>, permit: PermitId, first: Instant) {
+        failpoint::reach(Failpoint::Granted);
+        let nonce = Nonce(self.rng.next_u64());
+        self.stance = Stance::Asking { nonce, first, since: at.now, again_at: at.now };
+        if mutant::active(Mutant::BeginWithoutEcho) {
+            return self.record_begun(at, permit, at.now);
+        }
+        self.advance(at);
+    }
+
+    pub(super) fn asking(&mut self, at: Surroundings<'_>) {
+        let Stance::Asking { nonce, first, since, again_at } = self.stance else { return };
+        self.follow_readiness(at);
+        let Some(lease) = self.assignment.lease.clone() else {
+            self.stance = Stance::Steady;
+            return self.advance(at);
+        };
+        let Some(life) = at.life else { return };
+        let in_time = at.now.since(since) <= ECHO_MAX;
+        if in_time && lease.phase == (PermitPhase::Begun { incarnation: life, nonce }) {
+            return self.record_begun(at, lease.id, since);
+        }
+        let untouched = self.journal.begun != Some(lease.id);
+        let in_vain = at.now.since(first) >= ASKS_FOR;
+        if untouched && (in_vain || !lease.may_start) {
+            return self.hand_back(at, lease.id);
+        }
+        if !in_time {
+            return self.ask(at, lease.id, first);
+        }
+        self.keep_running(at.now);
+        if at.now >= again_at {
+            self.stance = Stance::Asking { nonce, first, since, again_at: at.now.after(REPEAT) };
+            self.propose(Command::Begin { permit: lease.id, incarnation: life, nonce });
+        }
+    }
+
+    fn record_begun(&mut self, at: Surroundings<'_>, permit: PermitId, asked_at: Instant) {
+        failpoint::reach(Failpoint::Begun);
+        self.journal.begun = Some(permit);
+        self.target = self.assignment.lease.as_ref().map(|lease| lease.release);
+        self.record(AfterRecording::Move { asked_at });
+        if mutant::active(Mutant::StepBeforePersist) {
+            self.move_on(at);
+        }
+    }
+}

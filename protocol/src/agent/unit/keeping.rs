@@ -1,0 +1,95 @@
+//! Without a permit: the service is kept as it is, and a new member installs what it is to run.
+
+use crate::agent::service::Process;
+use crate::fleet::command::Command;
+use crate::fleet::group::Standing;
+use crate::time::Instant;
+
+use super::output::{Balance, ServiceAction};
+use super::{Surroundings, Unit};
+
+impl Unit {
+    pub(super) fn has_business(&self) -> bool {
+        self.assignment.lease.is_some() || self.may_enroll()
+    }
+
+    fn may_enroll(&self) -> bool {
+        self.assignment.standing == Standing::New && self.installed_ready_since().is_some()
+    }
+
+    pub(super) fn steady(&mut self, at: Surroundings<'_>) {
+        self.follow_readiness(at);
+        if let Some(lease) = self.assignment.lease.clone() {
+            return self.consider(at, &lease);
+        }
+        // What the log said before it has confirmed this life is old: a permit may have come since,
+        // and the node may count by now.
+        if at.life.is_some() {
+            if self.journal.begun.is_some() {
+                // A person closed the permit: nothing is begun by it any more.
+                self.journal.begun = None;
+                self.persist();
+            }
+            if self.installs_without_permit(at) {
+                return;
+            }
+        }
+        self.keep_running(at.now);
+        self.enroll(at);
+    }
+
+    pub(super) fn follow_readiness(&mut self, at: Surroundings<'_>) {
+        match &self.process {
+            Process::Running { ready_since: Some(_), .. } => {
+                self.tell_balancer(at.asked, Balance::Up);
+            }
+            Process::Running { unready: Some(reason), .. }
+            | Process::Stopped { reason: Some(reason) } => {
+                let reason = reason.clone();
+                self.tell_balancer(at.asked, Balance::Down { reason });
+            }
+            Process::Running { .. }
+            | Process::Stopped { .. }
+            | Process::Starting { .. }
+            | Process::Unknown => {}
+        }
+    }
+
+    /// A member that does not count yet changes what it runs as it likes.
+    fn installs_without_permit(&mut self, at: Surroundings<'_>) -> bool {
+        let wanted = self.assignment.installable.filter(|release| at.library.is_staged(*release));
+        let Some(wanted) = wanted else { return false };
+        let is_new = self.assignment.standing == Standing::New;
+        if !is_new || self.journal.installed == Some(wanted) || self.process == Process::Unknown {
+            return false;
+        }
+        self.target = Some(wanted);
+        if self.process.release().is_some() {
+            self.stop()
+        } else {
+            self.record_and_start()
+        }
+        true
+    }
+
+    pub(super) fn keep_running(&mut self, now: Instant) {
+        let Some(installed) = self.journal.installed else { return };
+        if !matches!(self.process, Process::Stopped { .. }) || self.restart.is_frozen() {
+            return;
+        }
+        if self.restart.due().is_none_or(|due| due <= now) {
+            self.restart.started();
+            self.process = Process::Starting { release: installed };
+            self.service(ServiceAction::Start { release: installed });
+        }
+    }
+
+    fn enroll(&mut self, at: Surroundings<'_>) {
+        let Some(incarnation) = at.life else { return };
+        let Some(release) = self.journal.installed.filter(|_| self.may_enroll()) else { return };
+        if self.steady_condition(at.now).is_available() && self.repeat_due(at.now) {
+            let group = self.group.clone();
+            self.propose(Command::Enroll { group, release, incarnation });
+        }
+    }
+}
