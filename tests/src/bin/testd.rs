@@ -11,6 +11,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -38,6 +39,17 @@ async fn main() {
         .route("/echo", post(async |body: Bytes| body));
     let mut ended = signal(SignalKind::terminate()).unwrap();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    if mode == "leak" {
+        leak();
+    }
     let end = async move { ended.recv().await.unwrap_or_default() };
     axum::serve(listener, app).with_graceful_shutdown(end).await.unwrap();
+}
+
+/// Opens files until there are no descriptors left, and never closes one: nobody is accepted any more.
+fn leak() {
+    let few = Rlimit { current: Some(256), maximum: Some(256) };
+    setrlimit(Resource::Nofile, few).unwrap();
+    let open = || std::fs::File::open("/dev/null").map(std::mem::forget);
+    while open().is_ok() {}
 }
