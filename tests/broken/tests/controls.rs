@@ -11,7 +11,7 @@ use baton_tests::haproxy;
 use baton_tests::mesh::{Mesh, Plan, wait};
 use baton_tests::prober::{Prober, probe};
 use baton_tests::trial::{Judged, Trial};
-use baton_tests::watched::{self, HaProxy};
+use baton_tests::watched::HaProxy;
 
 /// Requests a second: enough that a service which goes without a drain has some.
 const RATE: u32 = 200;
@@ -55,11 +55,11 @@ fn a_drain_that_is_left_out_is_seen() {
 /// Requests that fail in a rollout of two nodes behind a balancer which sends to a service again only long
 /// after it is ready; `None` where there is no HAProxy.
 fn failed_behind_a_slow_balancer(mutant: Option<&str>) -> Option<u64> {
-    let haproxy = watched::installed()?;
+    let program = haproxy::find()?;
     let mut mesh = Mesh::start_as(Plan { nodes: 2, program: broken(), mutant, ..Plan::default() });
     mesh.deploy("v1");
     let slow = |text: String| text.replace("rise 2", "rise 12");
-    let haproxy = HaProxy::before(&mut mesh, &haproxy, slow);
+    let haproxy = HaProxy::before(&mut mesh, &program, slow);
     let client = Client::start(haproxy.front, 50);
     mesh.deploy("v2");
     Some(client.finish().failed)

@@ -10,6 +10,7 @@ use std::process::Command;
 use baton_tests::mesh::{Mesh, baton, wait};
 use baton_tests::noise;
 use baton_tests::prober::{Prober, probe};
+use baton_tests::skip::skip;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 /// The steps of a node that holds a permit, in their order, and then those of a release on its way.
@@ -171,7 +172,7 @@ impl Cgroup {
         match std::fs::create_dir(&dir) {
             Ok(()) => Some(Self(dir)),
             Err(error) => {
-                eprintln!("SKIPPED: no cgroup can be made: {error}");
+                skip(&format!("no cgroup can be made: {error}"));
                 None
             }
         }
