@@ -115,8 +115,12 @@ pub fn service() -> &'static Path {
     SERVICE.get_or_init(|| build(&["--bin", "testd"], "testd"))
 }
 
-/// Builds a program of the workspace, in the profile of the one that runs.
+/// Builds a program of the workspace, in the profile of the one that runs; or takes it from the directory
+/// that `BATON_PROGRAMS` names, so that what is built meanwhile does not get into a long run.
 pub fn build(arguments: &[&str], name: &str) -> PathBuf {
+    if let Some(ready) = std::env::var_os("BATON_PROGRAMS") {
+        return Path::new(&ready).join(name);
+    }
     let this = std::env::current_exe().unwrap();
     let beside = this.parent().unwrap();
     // Tests lie one directory deeper than programs.
