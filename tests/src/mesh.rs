@@ -186,7 +186,13 @@ impl Mesh {
         run(Command::new(plan.program).arg("init").arg("test").arg("--data-dir").arg(&founder_dir))
             .code(0);
         let token = run(Command::new(plan.program)
-            .args(["token", "--uses", "99", "--address", &format!("{}:{founder_port}", plan.address)])
+            .args([
+                "token",
+                "--uses",
+                "99",
+                "--address",
+                &format!("{}:{founder_port}", plan.address),
+            ])
             .arg("--data-dir")
             .arg(&founder_dir))
         .code(0);

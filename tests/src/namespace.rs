@@ -40,7 +40,10 @@ impl Namespace {
         let Self { name, outside, inside } = self;
         let (out_end, in_end) = (format!("{name}o"), format!("{name}i"));
         run("ip", &["netns", "add", name])?;
-        run("ip", &["link", "add", &out_end, "type", "veth", "peer", "name", &in_end, "netns", name])?;
+        run(
+            "ip",
+            &["link", "add", &out_end, "type", "veth", "peer", "name", &in_end, "netns", name],
+        )?;
         run("ip", &["addr", "add", &format!("{outside}/30"), "dev", &out_end])?;
         run("ip", &["link", "set", &out_end, "up"])?;
         run("ip", &["-n", name, "addr", "add", &format!("{inside}/30"), "dev", &in_end])?;

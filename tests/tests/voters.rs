@@ -129,7 +129,8 @@ fn clocks_that_jump_a_day_back_or_a_year_ahead_change_nothing() {
     mesh.settle();
     let prober = Prober::start(&mesh.ports());
     let (leader, other) = (mesh.leader(), follower(&mesh));
-    for (version, at, offset) in [("v2", leader, "+365d"), ("v3", other, "-1d"), ("v4", leader, "-1d")]
+    for (version, at, offset) in
+        [("v2", leader, "+365d"), ("v3", other, "-1d"), ("v4", leader, "-1d")]
     {
         let source = mesh.release(version, "");
         let deploy = ["deploy", &source, "-g", "web", "--version", version, "--no-wait"];

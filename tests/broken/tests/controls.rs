@@ -58,7 +58,8 @@ fn failed_behind_a_slow_balancer(mutant: Option<&str>) -> Option<u64> {
     let program = haproxy::find()?;
     let mut mesh = Mesh::start_as(Plan { nodes: 2, program: broken(), mutant, ..Plan::default() });
     mesh.deploy("v1");
-    let slow = |text: String| text.replace("rise 2", "rise 12");
+    // One check that fails takes it out, and only very many bring it back.
+    let slow = |text: String| text.replace("inter 1s fall 3 rise 2", "inter 50ms fall 1 rise 120");
     let haproxy = HaProxy::before(&mut mesh, &program, slow);
     let client = Client::start(haproxy.front, 50);
     mesh.deploy("v2");
