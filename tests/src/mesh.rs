@@ -412,7 +412,7 @@ impl Mesh {
         self.nodes.iter().position(|node| node.name == name).unwrap()
     }
 
-    /// Writes a release's directory: `mode` is empty, `unready`, `crash`, `leak`, or `drained`, whose drain waits
+    /// Writes a release's directory: `mode` is empty, `unready`, `crash`, `slow`, `leak`, or `drained`, whose drain waits
     /// for every open connection.
     pub fn release(&self, version: &str, mode: &str) -> String {
         let source = self.dir.path().join(format!("source-{version}"));

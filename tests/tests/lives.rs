@@ -10,7 +10,7 @@ use baton_tests::ports::free_port;
 use baton_tests::prober::{Prober, probe};
 
 fn wait_for_end(mesh: &Mesh) {
-    mesh.cli(0, &["rollout", "status", "-g", "web", "--wait", "--timeout", "60s"]).code(0);
+    mesh.cli(0, &["rollout", "status", "-g", "web", "--wait", "--timeout", "120s"]).code(0);
 }
 
 fn blocked(mesh: &Mesh) -> String {

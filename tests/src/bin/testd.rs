@@ -18,6 +18,9 @@ use tokio::signal::unix::{SignalKind, signal};
 /// What `/slow` takes: long beside a request, short beside a drain.
 const SLOW: Duration = Duration::from_millis(200);
 
+/// What a slow start takes: balancers see that nobody is there.
+const STARTS_IN: Duration = Duration::from_secs(1);
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let port: u16 = std::env::args().nth(1).unwrap().parse().unwrap();
@@ -26,6 +29,9 @@ async fn main() {
     if mode == "crash" {
         eprintln!("KeyError: DB_URL");
         std::process::exit(1);
+    }
+    if mode == "slow" {
+        tokio::time::sleep(STARTS_IN).await;
     }
     let ready = match mode.as_str() {
         "unready" => (StatusCode::SERVICE_UNAVAILABLE, "no database".to_owned()),
