@@ -73,11 +73,11 @@ fn a_permit_that_closes_before_the_balancer_sees_its_node_is_seen() {
     assert_eq!(failed_behind_a_slow_balancer(None), Some(0));
 }
 
-/// The most services down at once of eight, two of which may be, when a holder dies in the middle of its
+/// The most services down at once of twelve, two of which may be, when a holder dies in the middle of its
 /// restart and is removed from the mesh: its permit must go on counting.
 fn most_down_after_a_holder_is_removed(mutant: Option<&str>) -> usize {
     let plan =
-        Plan { nodes: 8, max_unavailable: "2", program: broken(), mutant, ..Plan::default() };
+        Plan { nodes: 12, max_unavailable: "2", program: broken(), mutant, ..Plan::default() };
     let mut mesh = Mesh::start_as(plan);
     mesh.deploy("v1");
     let (leader, prober) = (mesh.leader(), Prober::start(&mesh.ports()));
@@ -86,7 +86,7 @@ fn most_down_after_a_holder_is_removed(mutant: Option<&str>) -> usize {
     mesh.cli(leader, &["deploy", "v2", "-g", "web", "--no-wait"]).code(0);
     let down = |at: &usize| probe(mesh.nodes[*at].service_port).is_none();
     // A voter could not be removed.
-    let free: Vec<_> = (1..8).filter(|at| !mesh.votes(*at)).collect();
+    let free: Vec<_> = (1..12).filter(|at| !mesh.votes(*at)).collect();
     let lost = wait("a service is down", || free.iter().copied().find(down));
     mesh.kill(lost);
     mesh.kill_service(lost);
