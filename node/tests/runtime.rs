@@ -419,6 +419,17 @@ async fn only_one_shim_serves_a_directory() {
 }
 
 #[tokio::test]
+async fn a_shim_whose_socket_is_gone_makes_it_anew() {
+    let mut bench = Bench::new();
+    let start = bench.service("exec sleep 60\n");
+    let pid = bench.start(start).await;
+    let shim = bench.shim().unwrap();
+    fs::remove_file(bench.handle.dir().join("shim.sock")).unwrap();
+    let status = bench.handle.status().await.unwrap();
+    assert_eq!((status.shim_pid, pid_of(&status)), (shim.pid, Some(pid)));
+}
+
+#[tokio::test]
 async fn sockets_are_handed_on_and_outlive_the_service() {
     let mut bench = Bench::new();
     let address = free_address();
@@ -530,7 +541,7 @@ async fn a_killed_daemon_takes_nothing_along() {
     let script = bench.service("exec sleep 60\n");
     drop(script);
     let mut daemon = std::process::Command::new(std::env::current_exe().unwrap());
-    daemon.args(["--exact", "daemon_that_starts_a_service", "--ignored", "--nocapture"]);
+    daemon.args(["--exact", "daemon_that_starts_a_service", "--nocapture"]);
     daemon.env("BENCH", bench.dir.path());
     std::os::unix::process::CommandExt::process_group(&mut daemon, 0);
     let mut daemon = daemon.stdin(std::process::Stdio::piped()).spawn().unwrap();
@@ -544,8 +555,8 @@ async fn a_killed_daemon_takes_nothing_along() {
     assert!(!running.adopted, "the shim did not survive either");
 }
 
+/// No test, but what the test above starts.
 #[tokio::test]
-#[ignore = "a helper of the test above"]
 async fn daemon_that_starts_a_service() {
     let Some(dir) = std::env::var_os("BENCH").map(PathBuf::from) else { return };
     let shim = ShimProgram { program: shim_program(), options: Vec::new() };

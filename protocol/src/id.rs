@@ -202,7 +202,8 @@ number!(/// The place of an entry in the log; the first is 1.
     LogIndex);
 number!(/// A voter of the consensus. From a counter in the log: never given to a second node or disk.
     VoterId);
-number!(/// A life of a node: it grows with each start of its daemon that the log has confirmed.
+number!(/// A life of a node: a count of its daemon's starts in the upper half, and a random number below it,
+    /// so that two daemons that start on copies of one disk have two lives.
     Incarnation);
 number!(/// How often a group's rollout state has changed hands: what a rollout is created against.
     Generation);
@@ -214,6 +215,18 @@ number!(/// The leader's own question, which evidence answers.
     Question);
 number!(/// A request of a person's, while it waits for its answer.
     RequestId);
+
+impl Incarnation {
+    /// The life after this one, told by `chance` from another that follows on the same.
+    pub fn next_life(self, chance: u32) -> Self {
+        Self(self.earlier().0 + (1 << u32::BITS) + u64::from(chance))
+    }
+
+    /// The lowest life of as many starts.
+    pub fn earlier(self) -> Self {
+        Self(self.0 & !u64::from(u32::MAX))
+    }
+}
 
 /// A rollout: the place in the log where it was created.
 #[derive(

@@ -10,6 +10,8 @@
 //! * [`watched`]: a real load balancer with a witness beside it that reads it
 //! * [`trial`]: a mesh behind the balancer, under load, and what all of these saw
 //! * [`soak`], [`mischief`]: rollout after rollout, with something killed in each
+//! * [`namespace`]: a network of its own, which can be muted
+//! * [`skip`]: says which tests cannot run here
 //! * [`upkeep`]: what processes hold on to
 
 // This crate is tests through and through: what fails in it must fail loudly.
@@ -20,9 +22,11 @@ pub mod client;
 pub mod haproxy;
 pub mod mesh;
 pub mod mischief;
+pub mod namespace;
 pub mod ports;
 pub mod prober;
 pub mod second_opinion;
+pub mod skip;
 pub mod soak;
 pub mod trial;
 pub mod upkeep;

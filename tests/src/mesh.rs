@@ -48,6 +48,8 @@ pub struct Plan<'a> {
     pub nodes: usize,
     /// The group's cap.
     pub max_unavailable: &'a str,
+    /// Where the nodes listen for each other.
+    pub address: &'a str,
     /// How long a service must be ready to count as available.
     pub min_healthy: &'a str,
     /// Whether a load balancer asks the nodes' agents, and services drain before they stop.
@@ -63,6 +65,7 @@ impl Default for Plan<'_> {
         Self {
             nodes: 4,
             max_unavailable: "1",
+            address: "127.0.0.1",
             min_healthy: "1s",
             balanced: false,
             program: baton(),
@@ -112,8 +115,12 @@ pub fn service() -> &'static Path {
     SERVICE.get_or_init(|| build(&["--bin", "testd"], "testd"))
 }
 
-/// Builds a program of the workspace, in the profile of the one that runs.
+/// Builds a program of the workspace, in the profile of the one that runs; or takes it from the directory
+/// that `BATON_PROGRAMS` names, so that what is built meanwhile does not get into a long run.
 pub fn build(arguments: &[&str], name: &str) -> PathBuf {
+    if let Some(ready) = std::env::var_os("BATON_PROGRAMS") {
+        return Path::new(&ready).join(name);
+    }
     let this = std::env::current_exe().unwrap();
     let beside = this.parent().unwrap();
     // Tests lie one directory deeper than programs.
@@ -179,13 +186,19 @@ impl Mesh {
         run(Command::new(plan.program).arg("init").arg("test").arg("--data-dir").arg(&founder_dir))
             .code(0);
         let token = run(Command::new(plan.program)
-            .args(["token", "--uses", "99", "--address", &format!("127.0.0.1:{founder_port}")])
+            .args([
+                "token",
+                "--uses",
+                "99",
+                "--address",
+                &format!("{}:{founder_port}", plan.address),
+            ])
             .arg("--data-dir")
             .arg(&founder_dir))
         .code(0);
         for number in 1..=count {
             let port = if number == 1 { founder_port } else { free_port() };
-            mesh.add(number, port, token.stdout.trim());
+            mesh.add(number, &format!("{}:{port}", plan.address), token.stdout.trim());
         }
         for at in 0..count {
             mesh.up(at);
@@ -209,7 +222,7 @@ impl Mesh {
         mesh
     }
 
-    fn add(&mut self, number: usize, port: u16, token: &str) {
+    fn add(&mut self, number: usize, listen: &str, token: &str) {
         let (name, service_port) = (format!("n{number}"), free_port());
         let agent_port = self.balanced.then(free_port);
         let agent = agent_port.map_or("off".to_owned(), |port| format!("127.0.0.1:{port}"));
@@ -217,7 +230,7 @@ impl Mesh {
         std::fs::create_dir_all(&dir).unwrap();
         let token = if number == 1 { String::new() } else { format!("token = \"{token}\"\n") };
         let text = format!(
-            "data_dir = \"{}\"\nname = \"{name}\"\nlisten = \"127.0.0.1:{port}\"\nagent_check = \"{agent}\"\n\
+            "data_dir = \"{}\"\nname = \"{name}\"\nlisten = \"{listen}\"\nagent_check = \"{agent}\"\n\
              {token}[groups.web]\nvars = {{ port = \"{service_port}\" }}\n",
             dir.display()
         );
@@ -399,7 +412,7 @@ impl Mesh {
         self.nodes.iter().position(|node| node.name == name).unwrap()
     }
 
-    /// Writes a release's directory: `mode` is empty, `unready`, `crash`, or `drained`, whose drain waits
+    /// Writes a release's directory: `mode` is empty, `unready`, `crash`, `slow`, `leak`, or `drained`, whose drain waits
     /// for every open connection.
     pub fn release(&self, version: &str, mode: &str) -> String {
         let source = self.dir.path().join(format!("source-{version}"));

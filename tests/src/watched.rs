@@ -8,20 +8,6 @@ use std::process::{Child, Command, Stdio};
 use crate::mesh::{Ended, Mesh, baton, run, wait};
 use crate::ports::free_port;
 
-/// Where `haproxy` lies. Where there is none, a test says so and is over; with `BATON_NEEDS_HAPROXY`
-/// in the environment it fails.
-pub fn installed() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut places: Vec<_> = std::env::split_paths(&path).collect();
-    places.extend(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));
-    let found = places.into_iter().map(|place| place.join("haproxy")).find(|it| it.is_file());
-    if found.is_none() {
-        assert!(std::env::var_os("BATON_NEEDS_HAPROXY").is_none(), "no haproxy is installed");
-        eprintln!("SKIPPED: no haproxy is installed");
-    }
-    found
-}
-
 /// HAProxy, and the witness `lb` that reads it. Dropping it ends both.
 pub struct HaProxy {
     /// Where clients connect.

@@ -5,13 +5,14 @@
 use std::time::{Duration, Instant};
 
 use baton_tests::client::Client;
+use baton_tests::haproxy;
 use baton_tests::mesh::{Mesh, wait};
 use baton_tests::prober::{Prober, probe};
-use baton_tests::watched::{HaProxy, installed};
+use baton_tests::watched::HaProxy;
 
 /// A mesh on its first version, and HAProxy in front of it.
 fn mesh_behind(count: usize, cap: &str, change: fn(String) -> String) -> Option<(Mesh, HaProxy)> {
-    let program = installed()?;
+    let program = haproxy::find()?;
     let mut mesh = Mesh::start(count, cap);
     mesh.deploy("v1");
     let haproxy = HaProxy::before(&mut mesh, &program, change);

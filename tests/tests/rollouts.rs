@@ -6,8 +6,9 @@ use std::net::TcpStream;
 use std::process::Stdio;
 use std::time::Duration;
 
-use baton_tests::mesh::{Mesh, wait};
+use baton_tests::mesh::{Mesh, Part, wait};
 use baton_tests::prober::{Prober, pid, probe};
+use baton_tests::upkeep::Held;
 
 #[test]
 fn an_upgrade_takes_down_one_at_a_time_and_reaches_all() {
@@ -41,6 +42,23 @@ fn a_release_that_crashes_says_its_last_lines() {
     let ended = mesh.cli(0, &["deploy", &source, "-g", "web", "--version", "v2"]).code(3);
     assert!(ended.stdout.contains("KeyError: DB_URL"), "{}", ended.stdout);
     mesh.assert_version("v1");
+}
+
+#[test]
+fn a_release_that_leaks_descriptors_is_rolled_back_and_takes_none_of_its_shim() {
+    let mesh = Mesh::start(3, "1");
+    mesh.deploy("v1");
+    let shims = |mesh: &Mesh| -> Vec<u64> {
+        let all = (0..3).flat_map(|at| mesh.processes(at));
+        let shims = all.filter(|process| process.part == Part::Shim);
+        shims.map(|shim| Held::by(shim.pid).unwrap().descriptors).collect()
+    };
+    let before = shims(&mesh);
+    let source = mesh.release("v2", "leak");
+    mesh.cli(0, &["deploy", &source, "-g", "web", "--version", "v2"]).code(3);
+    mesh.assert_version("v1");
+    let after = shims(&mesh);
+    assert!(after.iter().zip(&before).all(|(after, before)| *after <= before + 5), "{after:?}");
 }
 
 #[test]

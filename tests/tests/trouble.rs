@@ -10,6 +10,7 @@ use std::time::Duration;
 use baton_tests::mesh::{Mesh, baton, run, wait};
 use baton_tests::noise;
 use baton_tests::prober::{Prober, probe};
+use baton_tests::skip::skip;
 
 /// Something mounted on a directory, until this value goes.
 struct Mount(PathBuf);
@@ -35,7 +36,7 @@ impl Mount {
     fn new(dir: &Path, how: &[&str]) -> Option<Self> {
         let mounted = run(Command::new("mount").args(how).arg(dir));
         if mounted.code != 0 {
-            eprintln!("SKIPPED, as this user may not mount: {}", mounted.stderr);
+            skip(&format!("this user may not mount: {}", mounted.stderr.trim()));
         }
         (mounted.code == 0).then(|| Self(dir.to_owned()))
     }

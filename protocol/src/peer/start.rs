@@ -107,7 +107,8 @@ impl Peer {
     fn assemble(config: Config, now: Instant, stored: Stored) -> Self {
         let mut rng = Rng::new(config.seed);
         let old = mutant::active(Mutant::OldIncarnation) && stored.incarnation.0 > 0;
-        let incarnation = if old { stored.incarnation } else { stored.incarnation.next() };
+        let next = stored.incarnation.next_life((rng.next_u64() >> u32::BITS) as u32);
+        let incarnation = if old { stored.incarnation } else { next };
         let mut membership = Membership::new(config.node, rng.next_u64());
         if let Some(book) = stored.address_book {
             membership.handle(now, membership::Input::Remembered(book));
@@ -129,7 +130,7 @@ impl Peer {
             failed_voter: None,
             coordinator: None,
             // Above every number of earlier lives, so that no old answer is taken for a new one.
-            requests: Requests::new(incarnation.0 << 32),
+            requests: Requests::new(incarnation.earlier().0),
             leader: None,
             leader_term: 0,
             role: Role::Follower { leader: None },

@@ -11,7 +11,7 @@ use baton_tests::haproxy;
 use baton_tests::mesh::{Mesh, Plan, wait};
 use baton_tests::prober::{Prober, probe};
 use baton_tests::trial::{Judged, Trial};
-use baton_tests::watched::{self, HaProxy};
+use baton_tests::watched::HaProxy;
 
 /// Requests a second: enough that a service which goes without a drain has some.
 const RATE: u32 = 200;
@@ -55,13 +55,14 @@ fn a_drain_that_is_left_out_is_seen() {
 /// Requests that fail in a rollout of two nodes behind a balancer which sends to a service again only long
 /// after it is ready; `None` where there is no HAProxy.
 fn failed_behind_a_slow_balancer(mutant: Option<&str>) -> Option<u64> {
-    let haproxy = watched::installed()?;
+    let program = haproxy::find()?;
     let mut mesh = Mesh::start_as(Plan { nodes: 2, program: broken(), mutant, ..Plan::default() });
     mesh.deploy("v1");
-    let slow = |text: String| text.replace("rise 2", "rise 12");
-    let haproxy = HaProxy::before(&mut mesh, &haproxy, slow);
+    // One check that fails takes it out, and only very many bring it back.
+    let slow = |text: String| text.replace("inter 1s fall 3 rise 2", "inter 50ms fall 1 rise 120");
+    let haproxy = HaProxy::before(&mut mesh, &program, slow);
     let client = Client::start(haproxy.front, 50);
-    mesh.deploy("v2");
+    mesh.deploy_as("v2", "slow");
     Some(client.finish().failed)
 }
 
@@ -72,11 +73,11 @@ fn a_permit_that_closes_before_the_balancer_sees_its_node_is_seen() {
     assert_eq!(failed_behind_a_slow_balancer(None), Some(0));
 }
 
-/// The most services down at once of eight, two of which may be, when a holder dies in the middle of its
+/// The most services down at once of twelve, two of which may be, when a holder dies in the middle of its
 /// restart and is removed from the mesh: its permit must go on counting.
 fn most_down_after_a_holder_is_removed(mutant: Option<&str>) -> usize {
     let plan =
-        Plan { nodes: 8, max_unavailable: "2", program: broken(), mutant, ..Plan::default() };
+        Plan { nodes: 12, max_unavailable: "2", program: broken(), mutant, ..Plan::default() };
     let mut mesh = Mesh::start_as(plan);
     mesh.deploy("v1");
     let (leader, prober) = (mesh.leader(), Prober::start(&mesh.ports()));
@@ -85,12 +86,17 @@ fn most_down_after_a_holder_is_removed(mutant: Option<&str>) -> usize {
     mesh.cli(leader, &["deploy", "v2", "-g", "web", "--no-wait"]).code(0);
     let down = |at: &usize| probe(mesh.nodes[*at].service_port).is_none();
     // A voter could not be removed.
-    let free: Vec<_> = (1..8).filter(|at| !mesh.votes(*at)).collect();
+    let free: Vec<_> = (1..12).filter(|at| !mesh.votes(*at)).collect();
     let lost = wait("a service is down", || free.iter().copied().find(down));
     mesh.kill(lost);
     mesh.kill_service(lost);
     let name = mesh.nodes[lost].name.clone();
     mesh.cli(leader, &["nodes", "remove", &name]).code(0);
+    // What is written into the log is the clock of the permit that expires.
+    for seconds in 1..=12 {
+        let healthy = format!("{seconds}00ms");
+        mesh.cli(leader, &["group", "set", "web", "--min-healthy", &healthy]).code(0);
+    }
     let behind = |mesh: &Mesh| {
         let ports = mesh.nodes.iter().map(|node| probe(node.service_port));
         ports.flatten().filter(|version| version != "v2").count()

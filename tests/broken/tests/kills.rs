@@ -10,6 +10,7 @@ use std::process::Command;
 use baton_tests::mesh::{Mesh, baton, wait};
 use baton_tests::noise;
 use baton_tests::prober::{Prober, probe};
+use baton_tests::skip::skip;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 /// The steps of a node that holds a permit, in their order, and then those of a release on its way.
@@ -160,6 +161,23 @@ fn a_service_outlives_the_whole_cgroup_of_its_daemon() {
     a_service_outlives(launcher, |_| std::fs::write(cgroup.0.join("cgroup.kill"), "1").unwrap());
 }
 
+/// As an update of baton does: another program takes over, and the shim of the one before serves on.
+#[test]
+fn a_daemon_that_is_replaced_by_another_program_goes_on_with_the_old_shim() {
+    let mut mesh = Mesh::start(3, "1");
+    mesh.deploy("v1");
+    let prober = Prober::start(&mesh.ports());
+    let before: Vec<_> = (0..3).map(|at| mesh.service_pid(at)).collect();
+    for at in 0..3 {
+        mesh.kill(at);
+        mesh.launch(at, &mut Command::new(env!("CARGO_BIN_EXE_baton-broken")));
+        mesh.settle();
+    }
+    assert_eq!(prober.finish().ever_down, 0);
+    assert_eq!((0..3).map(|at| mesh.service_pid(at)).collect::<Vec<_>>(), before);
+    mesh.deploy("v2");
+}
+
 struct Cgroup(PathBuf);
 
 impl Cgroup {
@@ -171,7 +189,7 @@ impl Cgroup {
         match std::fs::create_dir(&dir) {
             Ok(()) => Some(Self(dir)),
             Err(error) => {
-                eprintln!("SKIPPED: no cgroup can be made: {error}");
+                skip(&format!("no cgroup can be made: {error}"));
                 None
             }
         }

@@ -74,6 +74,37 @@ fn a_holder_that_never_comes_back_is_named_and_a_person_ends_its_permit() {
 }
 
 #[test]
+fn a_holder_that_is_removed_counts_until_somebody_says_that_it_is_fenced() {
+    let mut mesh = Mesh::start(5, "1");
+    mesh.deploy("v1");
+    // A voter could not be removed.
+    let at = (1..5).find(|at| !mesh.votes(*at)).unwrap();
+    mesh.kill(at);
+    mesh.up_until(at, "Stopped");
+    mesh.settle();
+    let source = mesh.release("v2", "");
+    mesh.cli(0, &["deploy", &source, "-g", "web", "--version", "v2", "--no-wait"]).code(0);
+    wait("the holder is at its step", || mesh.is_frozen(at).then_some(()));
+    mesh.kill(at);
+    mesh.kill_service(at);
+    let mut others = mesh.ports();
+    others.remove(at);
+    let watched = Prober::start(&others);
+    mesh.cli(0, &["nodes", "remove", &mesh.nodes[at].name]).code(0);
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(watched.finish().ever_down, 0, "its permit is as good as before");
+    let permit = only_permit(&mesh)["id"].as_str().unwrap().to_owned();
+    let statement = ["--fenced", "--reason", "it is powered off"];
+    let prober = Prober::start(&others);
+    mesh.cli(0, &[&["rollout", "override", &permit][..], &statement].concat()).code(0);
+    mesh.cli(0, &["rollout", "status", "-g", "web", "--wait", "--timeout", "60s"]).code(0);
+    for port in &others {
+        assert_eq!(probe(*port).as_deref(), Some("v2"));
+    }
+    assert!(prober.finish().most_down <= 1);
+}
+
+#[test]
 fn a_node_that_comes_back_after_its_permit_was_overridden_starts_nothing() {
     for failpoint in ["Granted", "Begun"] {
         let (mesh, at) = frozen_at(failpoint, "v2");

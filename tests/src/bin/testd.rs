@@ -11,11 +11,15 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// What `/slow` takes: long beside a request, short beside a drain.
 const SLOW: Duration = Duration::from_millis(200);
+
+/// What a slow start takes: balancers see that nobody is there.
+const STARTS_IN: Duration = Duration::from_secs(1);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -25,6 +29,9 @@ async fn main() {
     if mode == "crash" {
         eprintln!("KeyError: DB_URL");
         std::process::exit(1);
+    }
+    if mode == "slow" {
+        tokio::time::sleep(STARTS_IN).await;
     }
     let ready = match mode.as_str() {
         "unready" => (StatusCode::SERVICE_UNAVAILABLE, "no database".to_owned()),
@@ -38,6 +45,17 @@ async fn main() {
         .route("/echo", post(async |body: Bytes| body));
     let mut ended = signal(SignalKind::terminate()).unwrap();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    if mode == "leak" {
+        leak();
+    }
     let end = async move { ended.recv().await.unwrap_or_default() };
     axum::serve(listener, app).with_graceful_shutdown(end).await.unwrap();
+}
+
+/// Opens files until there are no descriptors left, and never closes one: nobody is accepted any more.
+fn leak() {
+    let few = Rlimit { current: Some(256), maximum: Some(256) };
+    setrlimit(Resource::Nofile, few).unwrap();
+    let open = || std::fs::File::open("/dev/null").map(std::mem::forget);
+    while open().is_ok() {}
 }

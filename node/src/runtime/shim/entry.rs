@@ -4,16 +4,18 @@ use std::ffi::OsString;
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{PTracer, getpid, set_child_subreaper, set_ptracer, setsid};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{broadcast, mpsc};
+use tokio::time::sleep;
 
 use super::identity::Identity;
 use super::message::Containment;
@@ -23,6 +25,9 @@ use super::{SOCKET_FILE, launch};
 
 /// Bytes of `shim.log` from which on it is begun anew at the shim's next start.
 const OWN_LOG_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Pause between two looks whether the socket's file is still there.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Requests that wait for the supervisor; askers beyond wait in their connections.
 const QUESTIONS_MAX: usize = 16;
@@ -180,12 +185,40 @@ async fn serve_dir(dir: PathBuf, containment: Containment) -> io::Result<()> {
     let (events, _) = broadcast::channel(EVENTS_MAX);
     let supervisor = Supervisor::open(dir.clone(), containment, events.clone())?;
     let listener = bind(&dir)?;
-    let serving = tokio::spawn(serve(listener, Desk { questions, events }));
+    let serving = tokio::spawn(serve_on(dir.clone(), listener, Desk { questions, events }));
     supervisor.run(asked).await?;
     // The last answer is still on its way to the socket.
-    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    sleep(Duration::from_millis(50)).await;
     serving.abort();
     fs::remove_file(dir.join(SOCKET_FILE))
+}
+
+/// Serves for ever, on a new socket whenever the file of the last is gone: somebody has tidied up.
+async fn serve_on(dir: PathBuf, mut listener: UnixListener, desk: Desk) {
+    loop {
+        let bound = inode(&dir);
+        tokio::select! {
+            () = serve(listener, desk.clone()) => return,
+            () = replaced(&dir, bound) => {}
+        }
+        listener = loop {
+            match bind(&dir) {
+                Ok(fresh) => break fresh,
+                Err(_) => sleep(LOOK_INTERVAL).await,
+            }
+        };
+    }
+}
+
+/// Returns when the socket's file is not that one any more.
+async fn replaced(dir: &Path, bound: Option<u64>) {
+    while inode(dir) == bound {
+        sleep(LOOK_INTERVAL).await;
+    }
+}
+
+fn inode(dir: &Path) -> Option<u64> {
+    fs::symlink_metadata(dir.join(SOCKET_FILE)).ok().map(|file| file.ino())
 }
 
 /// Bound by way of the directory's descriptor, as the path of a socket may have 107 bytes only.

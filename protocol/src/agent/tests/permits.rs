@@ -43,7 +43,7 @@ pub(super) fn signed(sequence: u64) -> SignedHeader {
 /// A node with version 1 installed and version 2 staged.
 pub(super) struct Holder {
     agent: Agent,
-    now: Instant,
+    pub(super) now: Instant,
     pub(super) assignment: Assignment,
     life: Incarnation,
     /// Journals given out, as they came.

@@ -68,6 +68,17 @@ fn what_the_balancers_did_before_it_drained_is_no_word() {
 }
 
 #[test]
+fn what_a_node_sleeps_of_its_drain_does_not_count_as_a_wait_for_the_balancer() {
+    let mut holder = draining();
+    holder.passes(9);
+    holder.now = holder.now.after(Duration::from_secs(60));
+    holder.passes(9);
+    assert!(!stops(&holder));
+    holder.passes(2);
+    assert!(stops(&holder));
+}
+
+#[test]
 fn a_balancer_that_is_seen_to_send_still_is_not_overtaken_by_any_delay() {
     let mut holder = draining();
     for _ in 0..15 {

@@ -38,7 +38,7 @@ use crate::time::Instant;
 
 use asking::ECHO_MAX;
 pub use assignment::{Assignment, Lease};
-use moving::drain_timeout;
+use moving::{LOOK_EVERY, drain_timeout};
 pub use output::{Balance, ServiceAction, UnitOutput};
 use proving::start_deadline;
 
@@ -60,8 +60,10 @@ enum Stance {
         again_at: Instant,
     },
     Recording(AfterRecording),
+    /// `awake`: when it was last looked after.
     Draining {
         since: Instant,
+        awake: Instant,
         quiet: bool,
     },
     Stopping,
@@ -226,7 +228,7 @@ impl Unit {
             Stance::Steady => self.steady(at),
             Stance::Asking { .. } => self.asking(at),
             Stance::Recording(_) => {}
-            Stance::Draining { since, quiet } => self.draining(at, since, quiet),
+            Stance::Draining { since, awake, quiet } => self.draining(at, since, awake, quiet),
             Stance::Stopping => self.stopping(),
             Stance::Starting => self.starting(at),
             Stance::Probing { since, .. } => self.probing(at, since),
@@ -254,7 +256,9 @@ impl Unit {
                 let settled = since.after(self.blind_wait(spec));
                 let word = self.word.map(|(at, _)| at.after(EVIDENCE_AGE_MAX));
                 let over = self.over_at(settled.after(drain_timeout(spec)));
-                [Some(settled), Some(over), word]
+                let look = at.now.after(LOOK_EVERY);
+                let look = if settled > at.now { settled.min(look) } else { look };
+                [Some(look), Some(over), word]
             }
             Stance::Probing { since, .. } => {
                 let ready = self.target.and_then(|target| self.process.ready_since(target));

@@ -17,6 +17,10 @@ use super::{AfterRecording, Stance, Surroundings, Unit};
 /// a look takes half of one, and HAProxy asks an agent each two by default.
 const WORD_WITHIN: Duration = Duration::from_secs(10);
 
+/// Pause between two looks of a drain at the clock, and from where on the node has slept in between.
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(500);
+const SLEEPS_FROM: Duration = Duration::from_secs(1);
+
 impl Unit {
     /// The step that what is found running calls for.
     pub(super) fn move_on(&mut self, at: Surroundings<'_>) {
@@ -27,7 +31,7 @@ impl Unit {
         } else if running.is_some() && mutant::active(Mutant::DrainLeftOut) {
             self.stop();
         } else if running.is_some() {
-            self.stance = Stance::Draining { since: at.now, quiet: false };
+            self.stance = Stance::Draining { since: at.now, awake: at.now, quiet: false };
             self.tell_balancer(at.asked, Balance::Drain);
             self.service(ServiceAction::WatchConnections(true));
         } else {
@@ -60,7 +64,16 @@ impl Unit {
         }
     }
 
-    pub(super) fn draining(&mut self, at: Surroundings<'_>, since: Instant, quiet: bool) {
+    pub(super) fn draining(
+        &mut self,
+        at: Surroundings<'_>,
+        since: Instant,
+        awake: Instant,
+        quiet: bool,
+    ) {
+        // While the node slept, no balancer could ask it: none of that wait counts.
+        let slept = at.now.since(awake) > SLEEPS_FROM;
+        let since = if slept { at.now } else { since };
         if self.process.release().is_none() {
             return self.record_and_start();
         }
@@ -74,7 +87,7 @@ impl Unit {
         };
         // Connections counted before the balancer has seen the word prove nothing.
         let quiet = quiet && settled;
-        self.stance = Stance::Draining { since, quiet };
+        self.stance = Stance::Draining { since, awake: at.now, quiet };
         if settled && (quiet || idle) {
             return self.stop();
         }

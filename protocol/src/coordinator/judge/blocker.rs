@@ -49,7 +49,8 @@ impl<'a> Bench<'a> {
     fn out_of_service(self) -> Option<String> {
         let unavailable = self.evidence.unavailable(self.now, self.fleet, self.name, self.group);
         let newcomers = self.newcomers().filter(|node| self.evidence.last_report(*node).is_some());
-        let ill: BTreeSet<_> = unavailable.into_iter().chain(newcomers).collect();
+        let doubles = self.group.counted().filter(|node| self.evidence.is_double(self.now, *node));
+        let ill: BTreeSet<_> = unavailable.into_iter().chain(newcomers).chain(doubles).collect();
         let mut named: Vec<_> = ill.iter().map(|node| self.complaint(*node)).collect();
         // A holder that is in no count any more still takes its place.
         let uncounted = self.places().filter(|permit| !self.group.counts(permit.node));

@@ -80,7 +80,9 @@ impl<'a> Bench<'a> {
                 return Some(self.verdict(Verdict::Done));
             }
         }
-        let wanted = quota.saturating_sub(arrived + self.permits().count());
+        // One that was removed under its permit is not among those that are to arrive.
+        let on_their_way = self.permits().filter(|permit| self.group.counts(permit.node)).count();
+        let wanted = quota.saturating_sub(arrived + on_their_way);
         let decision = self.grants(&behind, target, wanted);
         self.with_block(watch, &behind, decision)
     }

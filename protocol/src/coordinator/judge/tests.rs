@@ -254,6 +254,52 @@ fn a_node_that_is_there_twice_gets_no_permit() {
 }
 
 #[test]
+fn what_blocks_a_rollout_is_a_node_that_is_there_twice_also_where_one_of_the_two_serves() {
+    let mut lead = Lead::new(4, "1");
+    for number in 2..=4 {
+        lead.says(number, Condition::Dead { reason: String::new() }, lead.old());
+    }
+    lead.mesh.ok(1, Command::Live { incarnation: Incarnation(2) });
+    lead.handle(Input::Changed);
+    lead.passes(2);
+    for number in 2..=4 {
+        lead.says(number, Condition::Available, lead.mesh.new);
+        if lead.holders().iter().any(|(holder, _)| *holder == node(number)) {
+            lead.arrives(number);
+        }
+        lead.passes(2);
+    }
+    for _ in 0..20 {
+        lead.passes(1); // in its older life
+        let young = Report { incarnation: Incarnation(2), ..lead.report(node(1)) };
+        lead.handle(Input::Report(node(1), young));
+    }
+    let Phase::Blocked { reason, .. } = &lead.rollout().phase else {
+        panic!("{:?}", lead.rollout())
+    };
+    assert!(reason.starts_with("n1 is there twice"), "{reason}");
+}
+
+/// Its permit takes a place under the cap, but no other member's turn.
+#[test]
+fn a_holder_that_is_removed_leaves_the_rest_their_turns() {
+    let mut lead = Lead::new(7, "2");
+    lead.passes(1);
+    let [(other, _), (lost, _)] = lead.holders()[..] else { panic!("{:?}", lead.holders()) };
+    let number = |of: NodeId| (1..=7).find(|number| node(*number) == of).unwrap();
+    lead.mesh.begin(number(lost)).unwrap();
+    lead.silent.insert(lost);
+    lead.mesh.ok(1, Command::Remove { node: lost, person: String::new() });
+    lead.arrives(number(other));
+    for _ in 0..5 {
+        lead.passes(2);
+        let next = lead.holders().into_iter().find(|(holder, _)| *holder != lost);
+        let (next, _) = next.expect("each gets its turn");
+        lead.arrives(number(next));
+    }
+}
+
+#[test]
 fn who_is_ill_in_another_group_only_does_not_count_here() {
     let mut lead = Lead::new(4, "1");
     let (db, incarnation): (GroupName, _) = ("db".parse().unwrap(), Incarnation(1));
