@@ -12,6 +12,7 @@ use baton_protocol::consensus::Entry;
 use baton_protocol::fleet::Fleet;
 use baton_protocol::fleet::command::{Command, Envelope};
 use baton_protocol::fleet::event::{Event, Refusal};
+use baton_protocol::fleet::group::Group;
 use baton_protocol::id::{LogIndex, NodeId, NodeName};
 use baton_protocol::peer::{Answer, Failure, Operation};
 use baton_protocol::replica::LogMessage;
@@ -88,7 +89,7 @@ impl Ledger {
         answer: &Result<Answer, Failure>,
     ) {
         let open = matches!(answer, Err(Failure::NoQuorum(_) | Failure::Busy));
-        if open || is_unknown(replica, operation) {
+        if open || (answer.is_err() && is_unknown(replica, operation)) {
             return;
         }
         let span = (since, replica.applied());
@@ -171,6 +172,9 @@ fn is_unknown(replica: &Fleet, operation: &Operation) -> bool {
             !replica.members().values().any(|member| member.name == *node)
         }
         Operation::Deploy { group, .. } => !replica.groups().contains_key(group),
+        Operation::Steer { group, .. } => {
+            replica.groups().get(group).and_then(Group::active).is_none()
+        }
         _ => false,
     }
 }

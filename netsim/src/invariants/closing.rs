@@ -31,7 +31,8 @@ pub(super) fn check(judge: &Judge, hosts: &[Rig], permit: &Permit) -> Result<(),
     let watched = group.is_some_and(|group| !group.watchers.is_empty());
     let running = group.and_then(|group| group.members.get(&permit.node)?.running);
     // What a holder has not touched it may hand back, whatever the balancer does.
-    let proven = watched && running == Some(permit.release);
+    let untouched = judge.handed_back.contains(&permit.id);
+    let proven = watched && running == Some(permit.release) && !untouched;
     if proven && holder.is_some_and(|rig| rig.service.unseen && !rig.lost) {
         return Err(format!(
             "safety 4 (closing): permit {} is closed, and the balancer has not sent to its service yet",

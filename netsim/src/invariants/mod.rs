@@ -20,7 +20,7 @@ use baton_protocol::agent::unit::ServiceAction;
 use baton_protocol::consensus::Voter;
 use baton_protocol::disk::{Batch, Key};
 use baton_protocol::fleet::Fleet;
-use baton_protocol::fleet::command::Command;
+use baton_protocol::fleet::command::{Command, Proof};
 use baton_protocol::fleet::permit::{Permit, PermitPhase};
 use baton_protocol::id::{Incarnation, LogIndex, NodeId, Nonce, PermitId};
 use baton_protocol::peer::{Answer, Failure, Operation};
@@ -47,6 +47,8 @@ pub(crate) struct Judge {
     newest: Fleet,
     begun: BTreeMap<PermitId, BTreeSet<Begun>>,
     closings: BTreeSet<PermitId>,
+    /// Those of them whose holder says that it has moved nothing.
+    handed_back: BTreeSet<PermitId>,
     overridden: BTreeSet<PermitId>,
     /// Nodes that a person has stated to be fenced.
     fenced: BTreeSet<NodeId>,
@@ -96,8 +98,11 @@ impl Judge {
     pub(crate) fn sent(&mut self, hosts: &[Rig], host: Host, frame: &[u8]) {
         self.ledger.read(frame);
         let Some(message) = telling(frame) else { return };
-        if let Message::Propose(_, Command::Close { permit, .. }) = &message {
+        if let Message::Propose(_, Command::Close { permit, proof, .. }) = &message {
             self.closings.insert(*permit);
+            if *proof == Proof::NeverBegan {
+                self.handed_back.insert(*permit);
+            }
         }
         let Some(rig) = hosts.get(host) else { return };
         let result = self.promises.sent(host, rig, &message);
