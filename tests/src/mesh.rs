@@ -412,17 +412,18 @@ impl Mesh {
         self.nodes.iter().position(|node| node.name == name).unwrap()
     }
 
-    /// Writes a release's directory: `mode` is empty, `unready`, `crash`, `slow`, `leak`, or `drained`, whose drain waits
-    /// for every open connection.
+    /// Writes a release's directory: `mode` is empty, `unready`, `crash`, `slow`, `leak`, `calm`, or `drained`, whose drain waits
+    /// for every open connection. All but `calm` are asked ten times a second whether they are ready.
     pub fn release(&self, version: &str, mode: &str) -> String {
         let source = self.dir.path().join(format!("source-{version}"));
         std::fs::create_dir_all(&source).unwrap();
         let testd = service();
         let spec = format!(
             "service = \"web\"\n[run]\ncommand = [\"{}\", \"${{port}}\"]\nstop_timeout = \"2s\"\n\
-             [ready]\nhttp = \"http://127.0.0.1:${{port}}/ready\"\ninterval = \"100ms\"\n\
-             deadline = \"4s\"\n{}",
+             [ready]\nhttp = \"http://127.0.0.1:${{port}}/ready\"\ndeadline = \"4s\"\n{}{}",
             testd.display(),
+            // What a user has who says nothing is 1 s.
+            if mode == "calm" { "" } else { "interval = \"100ms\"\n" },
             if self.balanced { DRAIN } else { "" },
         );
         let drain = match mode {
