@@ -84,10 +84,19 @@ fn most_down_after_a_holder_is_removed(mutant: Option<&str>) -> usize {
     let source = mesh.release("v2", "");
     mesh.cli(0, &["seed", &source, "--version", "v2"]).code(0);
     mesh.cli(leader, &["deploy", "v2", "-g", "web", "--no-wait"]).code(0);
-    let down = |at: &usize| probe(mesh.nodes[*at].service_port).is_none();
     // A voter could not be removed.
     let free: Vec<_> = (1..12).filter(|at| !mesh.votes(*at)).collect();
-    let lost = wait("a service is down", || free.iter().copied().find(down));
+    // By its permit, too, as one that is only slow to answer looks the same.
+    let lost = wait("a holder's service is down", || {
+        let permits = mesh.json(leader, "permits")?;
+        let begun = permits.as_array()?.iter().filter(|permit| permit["begun"] == true);
+        let holders: Vec<_> = begun.map(|permit| permit["node"].clone()).collect();
+        let down = |at: &usize| {
+            let node = &mesh.nodes[*at];
+            probe(node.service_port).is_none() && holders.iter().any(|it| *it == *node.name)
+        };
+        free.iter().copied().find(down)
+    });
     mesh.kill(lost);
     mesh.kill_service(lost);
     let name = mesh.nodes[lost].name.clone();
