@@ -81,7 +81,7 @@ fn most_down_after_a_holder_is_removed(mutant: Option<&str>) -> usize {
     let mut mesh = Mesh::start_as(plan);
     mesh.deploy("v1");
     let (leader, prober) = (mesh.leader(), Prober::start(&mesh.ports()));
-    let source = mesh.release("v2", "");
+    let source = mesh.release("v2", "slow");
     mesh.cli(0, &["seed", &source, "--version", "v2"]).code(0);
     mesh.cli(leader, &["deploy", "v2", "-g", "web", "--no-wait"]).code(0);
     // A voter could not be removed.
