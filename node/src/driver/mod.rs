@@ -322,18 +322,17 @@ impl Driver {
 
     /// Tells the machines what is staged already.
     fn present(&mut self) -> Result<(), RunError> {
+        let mut found = Vec::new();
         for staged in self.means.store.list() {
             match (
                 self.means.store.header(staged.id),
                 storage::contents(&self.means.store, staged.id),
             ) {
-                (Ok(header), Ok(contents)) => {
-                    let event = StoreEvent::Present { header, contents, origin: false };
-                    self.feed(Input::Store(event));
-                }
+                (Ok(header), Ok(contents)) => found.push((header, contents)),
                 (Err(error), _) | (_, Err(error)) => tracing::error!(%error, "a staged release"),
             }
         }
+        self.feed(Input::Store(StoreEvent::Found { staged: found }));
         Ok(())
     }
 

@@ -59,7 +59,13 @@ pub enum StoreCommand {
 /// What the store has done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreEvent {
-    /// Found staged when the daemon started, or just put there by a person's `seed`.
+    /// What was staged when the daemon started. It is told first of all, and all at once: whoever
+    /// knows a part of it would let the rest go.
+    Found {
+        /// Headers, and what the manifests say.
+        staged: Vec<(SignedHeader, Contents)>,
+    },
+    /// Just put there, as by a person's `seed`.
     Present {
         /// Its header.
         header: SignedHeader,
@@ -213,6 +219,11 @@ impl Library {
     /// Takes what the store says.
     pub fn stored(&mut self, now: Instant, event: StoreEvent) {
         match event {
+            StoreEvent::Found { staged } => {
+                for (header, contents) in staged {
+                    self.present(&header, contents, false);
+                }
+            }
             StoreEvent::Present { header, contents, origin } => {
                 self.present(&header, contents, origin);
             }

@@ -1,4 +1,5 @@
 mod permits;
+mod releases;
 mod watched;
 
 use core::time::Duration;

@@ -27,7 +27,7 @@ use crate::trust::key::SecretKey;
 const LIFE: Incarnation = Incarnation(2);
 const PERMIT: PermitId = PermitId { granted_at: LogIndex(9), ordinal: 0 };
 
-fn signed(sequence: u64) -> SignedHeader {
+pub(super) fn signed(sequence: u64) -> SignedHeader {
     let header = Header {
         service: "web".parse().unwrap(),
         version: format!("v{sequence}").parse().unwrap(),
