@@ -2,13 +2,22 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use baton_tests::mesh::{Mesh, wait};
+use baton_tests::mesh::{Mesh, baton, wait};
+use baton_tests::ports::free_port;
 use baton_tests::prober::{Prober, probe};
 
 fn wait_for_end(mesh: &Mesh) {
-    mesh.cli(0, &["rollout", "status", "-g", "web", "--wait", "--timeout", "60s"]).code(0);
+    mesh.cli(0, &["rollout", "status", "-g", "web", "--wait", "--timeout", "120s"]).code(0);
+}
+
+fn blocked(mesh: &Mesh) -> String {
+    wait("it says what blocks it", || {
+        let view = mesh.json(0, "rollout status -g web")?;
+        view["reason"].as_str().filter(|_| view["phase"] == "blocked").map(str::to_owned)
+    })
 }
 
 #[test]
@@ -33,14 +42,61 @@ fn a_node_on_a_restored_disk_gets_no_permit_and_is_named() {
     let prober = Prober::start(&mesh.ports());
     let source = mesh.release("v2", "");
     mesh.cli(0, &["deploy", &source, "-g", "web", "--version", "v2", "--no-wait"]).code(0);
-    let reason = wait("it says what blocks it", || {
-        let view = mesh.json(0, "rollout status -g web")?;
-        view["reason"].as_str().filter(|_| view["phase"] == "blocked").map(str::to_owned)
-    });
+    let reason = blocked(&mesh);
     assert!(reason.contains("n4 is there twice, from a cloned or restored disk"), "{reason}");
     mesh.cli(0, &["nodes", "quarantine", "n4", "-g", "web"]).code(0);
     wait_for_end(&mesh);
     assert_eq!(probe(mesh.nodes[at].service_port).as_deref(), Some("v1"));
+    assert!(prober.finish().most_down <= 1);
+}
+
+/// A daemon on a copy of a node's disk, as on another host: nothing of the node runs there.
+fn clone_of(mesh: &Mesh, at: usize) -> Child {
+    let (origin, copy) = (mesh.data_dir(at), mesh.dir().join("copy"));
+    assert!(Command::new("cp").arg("-a").args([origin, &copy]).status().unwrap().success());
+    std::fs::remove_dir_all(copy.join("run")).unwrap();
+    let config = copy.join("baton.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let other = |line: &str| match line.split_once(" = ") {
+        Some(("data_dir", _)) => format!("data_dir = {copy:?}"),
+        Some(("listen", _)) => format!("listen = \"127.0.0.1:{}\"", free_port()),
+        Some(("vars", _)) => format!("vars = {{ port = \"{}\" }}", free_port()),
+        _ => line.to_owned(),
+    };
+    let lines: Vec<_> = text.lines().map(other).collect();
+    std::fs::write(&config, lines.join("\n")).unwrap();
+    let mut daemon = Command::new(baton());
+    daemon.arg("node").arg("--config").arg(config).stdin(Stdio::null()).stdout(Stdio::null());
+    daemon.spawn().unwrap()
+}
+
+/// Both start from the same count of lives, and the others let them in in turns.
+#[test]
+fn a_clone_and_its_origin_get_no_permit_and_are_named() {
+    let mut mesh = Mesh::start(4, "1");
+    mesh.deploy("v1");
+    let at = (1..4).find(|at| !mesh.votes(*at)).unwrap();
+    let name = mesh.nodes[at].name.clone();
+    mesh.kill(at);
+    let mut clone = clone_of(&mesh, at);
+    mesh.up(at);
+    wait("the leader sees both", || {
+        let status = mesh.json(mesh.leader(), "status")?;
+        status["there_twice"].as_array()?.contains(&name.clone().into()).then_some(())
+    });
+    let prober = Prober::start(&mesh.ports());
+    let source = mesh.release("v2", "");
+    mesh.cli(0, &["deploy", &source, "-g", "web", "--version", "v2", "--no-wait"]).code(0);
+    let reason = blocked(&mesh);
+    let words = format!("{name} is there twice, from a cloned or restored disk");
+    assert!(reason.contains(&words), "{reason}");
+    assert_eq!(probe(mesh.nodes[at].service_port).as_deref(), Some("v1"), "it had no permit");
+    clone.kill().unwrap();
+    clone.wait().unwrap();
+    mesh.kill(at);
+    mesh.up(at);
+    wait_for_end(&mesh);
+    mesh.assert_version("v2");
     assert!(prober.finish().most_down <= 1);
 }
 
