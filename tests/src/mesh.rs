@@ -117,6 +117,8 @@ pub struct Mesh {
     program: PathBuf,
     mutant: Option<String>,
     balancer: Balancer,
+    listen_on: String,
+    token: String,
     dir: tempfile::TempDir,
     _turn: MutexGuard<'static, ()>,
 }
@@ -196,6 +198,8 @@ impl Mesh {
             program: plan.program.to_owned(),
             mutant: plan.mutant.map(str::to_owned),
             balancer: plan.balancer,
+            listen_on: plan.address.to_owned(),
+            token: String::new(),
             dir,
             _turn: turn,
         };
@@ -214,9 +218,10 @@ impl Mesh {
             .arg("--data-dir")
             .arg(&founder_dir))
         .code(0);
-        for number in 1..=count {
-            let port = if number == 1 { founder_port } else { free_port() };
-            mesh.add(number, &format!("{}:{port}", plan.address), token.stdout.trim());
+        mesh.token = token.stdout.trim().to_owned();
+        mesh.add(founder_port);
+        for _ in 1..count {
+            mesh.add(free_port());
         }
         for at in 0..count {
             mesh.up(at);
@@ -240,13 +245,26 @@ impl Mesh {
         mesh
     }
 
-    fn add(&mut self, number: usize, listen: &str, token: &str) {
+    /// Starts one more node, by its config alone, and gives its place.
+    pub fn grow(&mut self) -> usize {
+        self.add(free_port());
+        let at = self.nodes.len() - 1;
+        self.up(at);
+        at
+    }
+
+    fn add(&mut self, port: u16) {
+        let number = self.nodes.len() + 1;
         let (name, service_port) = (format!("n{number}"), free_port());
+        let listen = format!("{}:{port}", self.listen_on);
         let agent_port = (self.balancer != Balancer::None).then(free_port);
         let agent = agent_port.map_or("off".to_owned(), |port| format!("127.0.0.1:{port}"));
         let dir = self.dir.path().join(&name);
         std::fs::create_dir_all(&dir).unwrap();
-        let token = if number == 1 { String::new() } else { format!("token = \"{token}\"\n") };
+        let token = match number {
+            1 => String::new(),
+            _ => format!("token = \"{}\"\n", self.token),
+        };
         let text = format!(
             "data_dir = \"{}\"\nname = \"{name}\"\nlisten = \"{listen}\"\nagent_check = \"{agent}\"\n\
              {token}[groups.web]\nvars = {{ port = \"{service_port}\" }}\n",

@@ -18,23 +18,16 @@ impl Watched {
     /// Puts this program before a mesh with agents, as `baton lb` configures it; `change` may then change
     /// that.
     pub fn start(program: &Path, mesh: &Mesh, change: impl Fn(String) -> String) -> Self {
-        wait("every agent's port is known", || {
-            let ended = mesh.cli(0, &["lb", "haproxy", "-g", "web"]);
-            (ended.stdout.matches("agent-port").count() == mesh.nodes.len()).then_some(())
-        });
-        let mut haproxy = Haproxy::prepare(mesh.dir().join("lb"));
-        let config = haproxy.config.to_str().unwrap().to_owned();
-        let apply = ["lb", "haproxy", "-g", "web", "--reload", "true", "--apply", &config];
-        mesh.cli(0, &apply).code(0);
-        std::fs::write(&config, change(std::fs::read_to_string(&config).unwrap())).unwrap();
-        haproxy.run(program);
+        let haproxy = Haproxy::prepare(mesh.dir().join("lb"));
         let mut this = Self { haproxy, witness: None };
         this.join(mesh);
-        wait("the witness reads it", || {
+        wait("the witness is known to read it", || {
             let status = mesh.json(0, "status")?;
             let web = status["groups"].as_array()?.iter().find(|it| it["name"] == "web")?;
             (web["watchers"].as_array()?.iter().any(|it| it == "lb")).then_some(())
         });
+        this.haproxy.configure(mesh, change);
+        this.haproxy.run(program);
         this.haproxy.wait_until_it_sends(mesh);
         this
     }

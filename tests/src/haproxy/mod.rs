@@ -1,13 +1,13 @@
 //! A real HAProxy before the services of a mesh, and what its own log says of every request.
 
 mod log;
-mod unread;
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use crate::mesh::{Mesh, wait};
 use crate::ports::free_port;
 use crate::skip::skip;
 
@@ -62,6 +62,19 @@ impl Haproxy {
         Self { front, config, dir, log, process: None }
     }
 
+    /// Writes its backend as `baton lb` does it; `change` may then change that.
+    pub(crate) fn configure(&self, mesh: &Mesh, change: impl Fn(String) -> String) {
+        wait("every agent's port is known", || {
+            let ended = mesh.cli(0, &["lb", "haproxy", "-g", "web"]);
+            (ended.stdout.matches("agent-port").count() == mesh.nodes.len()).then_some(())
+        });
+        let config = self.config.to_str().unwrap();
+        let apply = ["lb", "haproxy", "-g", "web", "--reload", "true", "--apply", config];
+        mesh.cli(0, &apply).code(0);
+        let text = std::fs::read_to_string(&self.config).unwrap();
+        std::fs::write(&self.config, change(text)).unwrap();
+    }
+
     /// Starts this program with the configuration as it is now.
     pub(crate) fn run(&mut self, program: &Path) {
         let out = std::fs::File::create(self.dir.join("haproxy.log")).unwrap();
@@ -69,6 +82,29 @@ impl Haproxy {
         command.arg("-db").arg("-f").arg(&self.config);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(out);
         self.process = Some(command.spawn().unwrap());
+    }
+
+    /// Puts this program, which nobody reads, before all services of a mesh with agents, and waits until it
+    /// sends to each. It learns of a change sooner than `baton lb` would have it, so that a
+    /// [`Balancer::Unread`](crate::mesh::Balancer::Unread) mesh has to wait for little.
+    pub fn unread(program: &Path, mesh: &Mesh) -> Self {
+        let mut haproxy = Self::prepare(mesh.dir().join("haproxy"));
+        haproxy.configure(mesh, |text| {
+            let often = "inter 500ms fall 2 rise 1 agent-inter 200ms";
+            let changed = text.replace("inter 1s fall 3 rise 2 agent-inter 1s", often);
+            assert!(changed.contains(often), "{text}");
+            changed
+        });
+        haproxy.run(program);
+        haproxy.wait_until_it_sends(mesh);
+        haproxy
+    }
+
+    /// Waits until it sends to every node's service.
+    pub(crate) fn wait_until_it_sends(&self, mesh: &Mesh) {
+        for node in &mesh.nodes {
+            wait("HAProxy sends to it", || (self.state(&node.name) == "UP 100").then_some(()));
+        }
     }
 
     /// Where it has what it needs.
