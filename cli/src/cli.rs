@@ -113,7 +113,9 @@ pub fn run() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return ended(Err(Failed::error(error))),
     };
-    let code = runtime.block_on(act_or_demonstrate(cli));
+    // On a worker, and not on this thread: each word between the two would cost a switch.
+    let done = runtime.block_on(runtime.spawn(act_or_demonstrate(cli)));
+    let code = done.unwrap_or_else(|panic| ended(Err(Failed::error(panic))));
     // What still blocks somewhere must not keep the program from ending.
     runtime.shutdown_background();
     code

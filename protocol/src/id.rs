@@ -219,7 +219,7 @@ number!(/// A request of a person's, while it waits for its answer.
 impl Incarnation {
     /// The life after this one, told by `chance` from another that follows on the same.
     pub fn next_life(self, chance: u32) -> Self {
-        Self(self.earlier().0 + (1 << u32::BITS) + u64::from(chance))
+        Self(self.earlier().0.saturating_add(1 << u32::BITS).saturating_add(chance.into()))
     }
 
     /// The lowest life of as many starts.
@@ -282,6 +282,15 @@ impl FromStr for PermitId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_two_lives_that_follow_on_one_each_is_later_and_neither_is_the_other() {
+        let before = Incarnation(0).next_life(u32::MAX);
+        let (one, other) = (before.next_life(1), before.next_life(2));
+        assert!(before < one && one < other && other < one.next_life(0));
+        assert_eq!(one.earlier(), other.earlier());
+        assert_eq!(Incarnation(u64::MAX).next_life(1), Incarnation(u64::MAX)); // from a rotten disk
+    }
 
     #[test]
     fn ids_are_read_as_they_are_written() {

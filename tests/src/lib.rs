@@ -3,6 +3,7 @@
 //!
 //! * [`mesh`]: starts nodes, and ends everything that it started
 //! * [`api`]: a node's API, asked quickly
+//! * [`processes`]: those of a node, to be looked at and killed
 //! * [`ports`]: ports that stay free until they are used
 //! * [`prober`]: knows only ports, and says who was down when
 //! * [`second_opinion`]: the same by a program of its own, from the prober's log
@@ -25,6 +26,7 @@ pub mod mischief;
 pub mod namespace;
 pub mod ports;
 pub mod prober;
+pub mod processes;
 pub mod second_opinion;
 pub mod skip;
 pub mod soak;

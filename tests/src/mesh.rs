@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::ports::free_port;
+use crate::processes::{Process, kill_all, processes_of, word};
 
 /// How long anything that is waited for may take.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -52,8 +53,8 @@ pub struct Plan<'a> {
     pub address: &'a str,
     /// How long a service must be ready to count as available.
     pub min_healthy: &'a str,
-    /// Whether a load balancer asks the nodes' agents, and services drain before they stop.
-    pub balanced: bool,
+    /// What stands in front of the services.
+    pub balancer: Balancer,
     /// The program under test.
     pub program: &'a Path,
     /// The deliberate mistake that its daemons make, by its name, if the program knows any.
@@ -67,17 +68,34 @@ impl Default for Plan<'_> {
             max_unavailable: "1",
             address: "127.0.0.1",
             min_healthy: "1s",
-            balanced: false,
+            balancer: Balancer::None,
             program: baton(),
             mutant: None,
         }
     }
 }
 
-/// How services behind a load balancer are drained. The delay is what HAProxy may take to learn of a
-/// change (see [`crate::haproxy`]): the check's interval, the agent's, and as much again, as all of it
-/// shares one machine.
-const DRAIN: &str = "[drain]\nlisten = \"127.0.0.1:${port}\"\nbalancer_delay = \"1s\"\n";
+/// What stands in front of a mesh's services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balancer {
+    /// Nothing: the agents are off.
+    None,
+    /// A HAProxy that nobody reads: [`crate::haproxy::Haproxy::unread`].
+    Unread,
+    /// One with a witness beside it: [`crate::watched::Watched`].
+    Read,
+}
+
+impl Balancer {
+    /// How services drain. Where nobody reads HAProxy, the delay is what it may take to learn of a change,
+    /// the check's interval and the agent's, and as much again, as all of it shares one machine.
+    const fn drain(self) -> &'static str {
+        match self {
+            Self::None | Self::Read => "",
+            Self::Unread => "[drain]\nlisten = \"127.0.0.1:${port}\"\nbalancer_delay = \"1s\"\n",
+        }
+    }
+}
 
 /// One node.
 #[derive(Debug)]
@@ -98,7 +116,9 @@ pub struct Mesh {
     pub nodes: Vec<Node>,
     program: PathBuf,
     mutant: Option<String>,
-    balanced: bool,
+    balancer: Balancer,
+    listen_on: String,
+    token: String,
     dir: tempfile::TempDir,
     _turn: MutexGuard<'static, ()>,
 }
@@ -177,7 +197,9 @@ impl Mesh {
             nodes: Vec::new(),
             program: plan.program.to_owned(),
             mutant: plan.mutant.map(str::to_owned),
-            balanced: plan.balanced,
+            balancer: plan.balancer,
+            listen_on: plan.address.to_owned(),
+            token: String::new(),
             dir,
             _turn: turn,
         };
@@ -196,9 +218,10 @@ impl Mesh {
             .arg("--data-dir")
             .arg(&founder_dir))
         .code(0);
-        for number in 1..=count {
-            let port = if number == 1 { founder_port } else { free_port() };
-            mesh.add(number, &format!("{}:{port}", plan.address), token.stdout.trim());
+        mesh.token = token.stdout.trim().to_owned();
+        mesh.add(founder_port);
+        for _ in 1..count {
+            mesh.add(free_port());
         }
         for at in 0..count {
             mesh.up(at);
@@ -222,13 +245,26 @@ impl Mesh {
         mesh
     }
 
-    fn add(&mut self, number: usize, listen: &str, token: &str) {
+    /// Starts one more node, by its config alone, and gives its place.
+    pub fn grow(&mut self) -> usize {
+        self.add(free_port());
+        let at = self.nodes.len() - 1;
+        self.up(at);
+        at
+    }
+
+    fn add(&mut self, port: u16) {
+        let number = self.nodes.len() + 1;
         let (name, service_port) = (format!("n{number}"), free_port());
-        let agent_port = self.balanced.then(free_port);
+        let listen = format!("{}:{port}", self.listen_on);
+        let agent_port = (self.balancer != Balancer::None).then(free_port);
         let agent = agent_port.map_or("off".to_owned(), |port| format!("127.0.0.1:{port}"));
         let dir = self.dir.path().join(&name);
         std::fs::create_dir_all(&dir).unwrap();
-        let token = if number == 1 { String::new() } else { format!("token = \"{token}\"\n") };
+        let token = match number {
+            1 => String::new(),
+            _ => format!("token = \"{}\"\n", self.token),
+        };
         let text = format!(
             "data_dir = \"{}\"\nname = \"{name}\"\nlisten = \"{listen}\"\nagent_check = \"{agent}\"\n\
              {token}[groups.web]\nvars = {{ port = \"{service_port}\" }}\n",
@@ -412,18 +448,19 @@ impl Mesh {
         self.nodes.iter().position(|node| node.name == name).unwrap()
     }
 
-    /// Writes a release's directory: `mode` is empty, `unready`, `crash`, `slow`, `leak`, or `drained`, whose drain waits
-    /// for every open connection.
+    /// Writes a release's directory: `mode` is empty, `unready`, `crash`, `slow`, `leak`, `calm`, or `drained`, whose drain waits
+    /// for every open connection. All but `calm` are asked ten times a second whether they are ready.
     pub fn release(&self, version: &str, mode: &str) -> String {
         let source = self.dir.path().join(format!("source-{version}"));
         std::fs::create_dir_all(&source).unwrap();
         let testd = service();
         let spec = format!(
             "service = \"web\"\n[run]\ncommand = [\"{}\", \"${{port}}\"]\nstop_timeout = \"2s\"\n\
-             [ready]\nhttp = \"http://127.0.0.1:${{port}}/ready\"\ninterval = \"100ms\"\n\
-             deadline = \"4s\"\n{}",
+             [ready]\nhttp = \"http://127.0.0.1:${{port}}/ready\"\ndeadline = \"4s\"\n{}{}",
             testd.display(),
-            if self.balanced { DRAIN } else { "" },
+            // What a user has who says nothing is 1 s.
+            if mode == "calm" { "" } else { "interval = \"100ms\"\n" },
+            self.balancer.drain(),
         );
         let drain = match mode {
             "drained" => "[drain]\nlisten = \"127.0.0.1:${port}\"\ntimeout = \"5m\"\n",
@@ -475,79 +512,5 @@ impl Drop for Mesh {
         }
         // Shims and services outlive daemons on purpose.
         kill_all(&processes_of(self.dir.path()));
-    }
-}
-
-/// A process of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Process {
-    /// Its id.
-    pub pid: u32,
-    /// What it is there for.
-    pub part: Part,
-}
-
-/// What a process of a node is there for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
-    /// The node itself.
-    Daemon,
-    /// It runs the service.
-    Shim,
-    /// The service.
-    Service,
-}
-
-impl Process {
-    /// By its command line; `None` where it has ended.
-    fn of(pid: u32) -> Option<Self> {
-        let words = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        let mut words = words.split(|byte| *byte == 0).take(2);
-        let (program, first) = (words.next().filter(|it| !it.is_empty())?, words.next());
-        let part = match first {
-            Some(b"shim") => Part::Shim,
-            Some(b"node") => Part::Daemon,
-            _ if program.ends_with(b"/testd") => Part::Service,
-            _ => return None,
-        };
-        Some(Self { pid, part })
-    }
-
-    /// Kills it.
-    pub fn kill(self) {
-        kill_all(&[self.pid]);
-    }
-}
-
-/// Processes whose command line or environment names something in `dir`: this mesh's own.
-pub fn processes_of(dir: &Path) -> Vec<u32> {
-    // With the slash at its end: n1 is not n10.
-    let mark = dir.join("").into_os_string().into_encoded_bytes();
-    let own = std::process::id();
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let pid = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
-        let Some(pid) = pid.filter(|pid| *pid != own) else { continue };
-        let names = |file: &str| {
-            let bytes = std::fs::read(entry.path().join(file)).unwrap_or_default();
-            bytes.windows(mark.len()).any(|window| window == mark)
-        };
-        if names("cmdline") || names("environ") {
-            found.push(pid);
-        }
-    }
-    found
-}
-
-/// A word of a process' command line.
-fn word(pid: u32, at: usize) -> String {
-    let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let word = words.split(|byte| *byte == 0).nth(at).unwrap_or_default();
-    String::from_utf8_lossy(word).into_owned()
-}
-
-fn kill_all(pids: &[u32]) {
-    for pid in pids {
-        let _ = Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status();
     }
 }

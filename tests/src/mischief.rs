@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crate::mesh::{Mesh, Part, Process};
+use crate::mesh::Mesh;
 use crate::prober::{Change, probe};
+use crate::processes::{Part, Process};
 
 /// One deed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -10,9 +10,10 @@ use serde::Serialize;
 
 use crate::client::Client;
 use crate::haproxy::Haproxy;
-use crate::mesh::{Mesh, Part, Plan, processes_of, wait};
+use crate::mesh::{Balancer, Mesh, Plan, wait};
 use crate::mischief::{DEEDS, Deed, Done, most_down, perform};
 use crate::prober::{Prober, probe};
+use crate::processes::{Part, processes_of};
 use crate::second_opinion;
 use crate::upkeep::{Held, files_in};
 
@@ -86,12 +87,12 @@ pub fn run(settings: Settings<'_>, mut tell: impl FnMut(&str)) -> Summary {
         nodes: settings.nodes,
         max_unavailable: &cap,
         min_healthy: "500ms",
-        balanced: true,
+        balancer: Balancer::Unread,
         ..Plan::default()
     };
     let mesh = Mesh::start_as(plan);
     mesh.deploy("v0");
-    let haproxy = Haproxy::start(settings.haproxy, &mesh);
+    let haproxy = Haproxy::unread(settings.haproxy, &mesh);
     let rng = ChaCha8Rng::seed_from_u64(settings.seed);
     let summary = Summary { seed: settings.seed, ..Summary::default() };
     let mut soak = Soak { settings, mesh, haproxy, rng, summary };
@@ -124,7 +125,7 @@ impl Soak<'_> {
         }
         self.haproxy.take_logged();
         let prober = Prober::start(&self.mesh.ports());
-        let client = Client::start(self.haproxy.front(), self.settings.per_second);
+        let client = Client::start(self.haproxy.front, self.settings.per_second);
         let version = format!("v{number}");
         let source = self.mesh.release(&version, "");
         let words = ["deploy", &source, "-g", "web", "--version", &version, "--no-wait"];

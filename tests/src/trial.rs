@@ -1,15 +1,16 @@
-//! A mesh behind a real HAProxy, under load, and what the client, the balancer and the prober say of
-//! what is done to it meanwhile.
+//! A mesh under load behind a real HAProxy that a witness reads, and what the client, the balancer and
+//! the prober say of what is done to it meanwhile.
 
 use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::client::{Client, Served};
-use crate::haproxy::{Haproxy, Logged};
-use crate::mesh::{Mesh, Plan};
+use crate::haproxy::Logged;
+use crate::mesh::{Balancer, Mesh, Plan};
 use crate::prober::{Prober, Seen};
 use crate::second_opinion;
+use crate::watched::Watched;
 
 /// Requests flow for so long before anything is done and after it was.
 const CALM: Duration = Duration::from_secs(2);
@@ -19,7 +20,7 @@ const REQUESTS_WITHIN: Duration = Duration::from_secs(600);
 
 /// A mesh whose services are balanced. Dropping it ends everything.
 pub struct Trial {
-    haproxy: Haproxy,
+    balancer: Watched,
     /// The mesh.
     pub mesh: Mesh,
 }
@@ -40,11 +41,12 @@ pub struct Judged {
 }
 
 impl Trial {
-    /// A mesh on `v1`, and HAProxy, this program, before it.
+    /// A mesh on `v1`, and HAProxy, this program, before it, as `baton lb` configures it.
     pub fn start(haproxy: &Path, plan: Plan<'_>) -> Self {
-        let mesh = Mesh::start_as(Plan { balanced: true, ..plan });
+        let mesh = Mesh::start_as(Plan { balancer: Balancer::Read, ..plan });
         mesh.deploy("v1");
-        Self { haproxy: Haproxy::start(haproxy, &mesh), mesh }
+        let balancer = Watched::start(haproxy, &mesh, |text| text);
+        Self { balancer, mesh }
     }
 
     /// Does something under load, of at least so many requests in all.
@@ -54,9 +56,9 @@ impl Trial {
         requests: u64,
         act: impl FnOnce(&mut Mesh),
     ) -> Judged {
-        self.haproxy.take_logged();
+        self.balancer.haproxy.take_logged();
         let prober = Prober::start(&self.mesh.ports());
-        let client = Client::start(self.haproxy.front(), per_second);
+        let client = Client::start(self.balancer.haproxy.front, per_second);
         std::thread::sleep(CALM);
         let begun = Instant::now();
         act(&mut self.mesh);
@@ -68,7 +70,7 @@ impl Trial {
         let served = client.finish();
         let seen = prober.finish();
         let second = second_opinion::most_down(&seen.log);
-        Judged { seen, second, served, logged: self.haproxy.take_logged(), took }
+        Judged { seen, second, served, logged: self.balancer.haproxy.take_logged(), took }
     }
 }
 

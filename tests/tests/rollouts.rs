@@ -6,8 +6,9 @@ use std::net::TcpStream;
 use std::process::Stdio;
 use std::time::Duration;
 
-use baton_tests::mesh::{Mesh, Part, wait};
+use baton_tests::mesh::{Mesh, wait};
 use baton_tests::prober::{Prober, pid, probe};
+use baton_tests::processes::Part;
 use baton_tests::upkeep::Held;
 
 #[test]

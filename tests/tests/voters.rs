@@ -4,7 +4,6 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use baton_tests::mesh::{Mesh, Plan, baton, wait};
@@ -23,19 +22,16 @@ fn follower(mesh: &Mesh) -> usize {
 fn a_slow_voter_holds_nothing_up() {
     let mesh = Mesh::start(4, "1");
     mesh.deploy("v1");
-    let (slow, over) = (follower(&mesh), AtomicBool::new(false));
-    let prober = Prober::start(&mesh.ports());
+    let (slow, prober) = (follower(&mesh), Prober::start(&mesh.ports()));
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                mesh.freeze(slow);
-                std::thread::sleep(Duration::from_millis(400));
-                mesh.thaw(slow);
-                std::thread::sleep(Duration::from_millis(100));
-            }
-        });
-        mesh.deploy("v2");
-        over.store(true, Ordering::Relaxed);
+        let deploy = scope.spawn(|| mesh.deploy("v2"));
+        while !deploy.is_finished() {
+            mesh.freeze(slow);
+            std::thread::sleep(Duration::from_millis(400));
+            mesh.thaw(slow);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        deploy.join().unwrap();
     });
     assert_eq!(prober.finish().most_down, 1);
 }

@@ -31,13 +31,14 @@ fn in_words(it: &Status) -> String {
     let leader = it.leader.as_deref().unwrap_or("nobody: no permit can be granted");
     format!(
         "mesh     {}\nnode     {}\nmembers  {}, {} connected\nleader   {leader}\n\
-         voters   {} ({})\n\n{}",
+         voters   {} ({})\n{}\n{}",
         or_dash(it.mesh.as_ref()),
         it.node.as_deref().unwrap_or("not a member yet"),
         it.members,
         it.connected,
         it.voters.join(", "),
         to_spare(it),
+        there_twice(it),
         groups_table(&it.groups)
     )
 }
@@ -51,6 +52,17 @@ fn to_spare(it: &Status) -> String {
             it.voters.join(" or ")
         ),
         some => format!("any {some} may fail"),
+    }
+}
+
+/// The leader knows of nodes that were cloned.
+fn there_twice(it: &Status) -> String {
+    match it.there_twice.as_deref().unwrap_or_default() {
+        [] => String::new(),
+        names => format!(
+            "twice    {}: from a cloned or restored disk; no permit before one of the two is stopped\n",
+            names.join(", ")
+        ),
     }
 }
 

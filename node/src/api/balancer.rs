@@ -19,6 +19,9 @@ pub struct BalancerView {
     pub check_path: Option<String>,
     /// Whether this node reads a balancer in front of the group.
     pub read_here: bool,
+    /// Whether any node reads a balancer in front of it.
+    #[serde(default)]
+    pub watched: bool,
     /// Its members.
     pub servers: Vec<BalancerServer>,
 }
@@ -52,6 +55,7 @@ pub fn balancer(peer: &Peer, now: Instant, name: &GroupName) -> Option<BalancerV
     Some(BalancerView {
         group: name.to_string(),
         check_path: spec.and_then(|spec| path_of(&spec.ready.probe)),
+        watched: !group.watchers.is_empty(),
         read_here: group.watchers.contains(&peer.id()),
         servers,
     })

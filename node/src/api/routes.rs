@@ -22,10 +22,7 @@ const LINES_MAX: u32 = 10_000;
 /// All paths.
 pub(super) fn all(node: NodeHandle) -> Router {
     Router::new()
-        .route(
-            "/v1/status",
-            get(async |State(node): Node| look(&node, |it, _| view::status(it)).await),
-        )
+        .route("/v1/status", get(async |State(node): Node| look(&node, view::status).await))
         .route(
             "/v1/nodes",
             get(async |State(node): Node| look(&node, |it, _| view::nodes(it)).await),

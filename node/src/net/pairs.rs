@@ -1,14 +1,22 @@
 //! Which connections between two nodes are kept.
 //!
 //! When two nodes dial each other at the same time there are four connections. Both ends keep the two
-//! that the node with the lower id has dialled, without a word.
+//! that the node with the lower id has dialled, without a word. Who dials later than that has lost its
+//! connections, though the other end may not know it yet, and is let in instead of them. It may also be
+//! another process with the same key, as of a cloned disk: then the two are let in in turns, and whoever
+//! leads hears both.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use baton_protocol::id::NodeId;
 use libp2p::swarm::{ConnectionId, Stream};
 
+use super::OPEN_WITHIN;
 use super::behaviour::Purpose;
+
+/// How long after a pair is complete a dial may still be one that began before it was.
+const SETTLED_AFTER: Duration = OPEN_WITHIN;
 
 /// What is there of one pair of connections.
 pub(super) struct Pair {
@@ -22,8 +30,14 @@ pub(super) struct Pair {
     pub(super) connections: BTreeMap<Purpose, ConnectionId>,
     /// Streams that wait for the other one.
     pub(super) waiting: BTreeMap<Purpose, Stream>,
-    /// Whether both are there and were handed over.
-    pub(super) complete: bool,
+    /// Since when both are there and handed over.
+    pub(super) complete_since: Option<Instant>,
+}
+
+impl Pair {
+    fn is_settled(&self, now: Instant) -> bool {
+        self.complete_since.is_some_and(|since| now.duration_since(since) >= SETTLED_AFTER)
+    }
 }
 
 /// All pairs of one node.
@@ -73,6 +87,7 @@ impl Pairs {
         outbound: bool,
         purpose: Purpose,
         address: Option<String>,
+        now: Instant,
     ) -> Verdict {
         let preferred = |outbound: bool| outbound == (self.me < node);
         match self.pairs.get(&node) {
@@ -92,8 +107,12 @@ impl Pairs {
                 // The other end dials anew: to it the old pair is dead.
                 self.replace(node, outbound, address)
             }
-            Some(_) if preferred(outbound) && purpose == Purpose::Control => {
-                self.replace(node, outbound, address)
+            Some(pair) if purpose == Purpose::Control => {
+                let anew = !outbound && pair.is_settled(now);
+                if anew || preferred(outbound) {
+                    return self.replace(node, outbound, address);
+                }
+                Verdict::Refuse
             }
             Some(_) => Verdict::Refuse,
         }
@@ -113,8 +132,35 @@ impl Pairs {
             generation: self.generations,
             connections: BTreeMap::new(),
             waiting: BTreeMap::new(),
-            complete: false,
+            complete_since: None,
         };
         self.pairs.insert(node, pair);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OTHER: NodeId = NodeId([5; 32]);
+
+    /// What becomes of a dial of the other one's, where this node has dialled it so long ago.
+    fn inbound(me: u8, ago: Duration) -> Verdict {
+        let (mut pairs, begun) = (Pairs::new(NodeId([me; 32])), Instant::now());
+        let control = Purpose::Control;
+        assert!(matches!(pairs.decide(OTHER, true, control, None, begun), Verdict::Keep));
+        pairs.get_mut(OTHER).unwrap().complete_since = Some(begun);
+        pairs.decide(OTHER, false, control, None, begun + ago)
+    }
+
+    #[test]
+    fn of_two_that_dial_each_other_the_lower_one_wins() {
+        assert!(matches!(inbound(1, Duration::ZERO), Verdict::Refuse));
+        assert!(matches!(inbound(9, Duration::ZERO), Verdict::Replace(_)));
+    }
+
+    #[test]
+    fn who_dials_long_after_it_was_connected_is_let_in() {
+        assert!(matches!(inbound(1, SETTLED_AFTER), Verdict::Replace(_)));
     }
 }

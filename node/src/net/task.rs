@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::PoisonError;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use baton_protocol::id::NodeId;
 use futures::StreamExt as _;
@@ -245,7 +245,7 @@ impl Task {
     async fn due(&mut self, connection: ConnectionId) {
         let owner = self.pairs.owner(connection);
         let pair = owner.and_then(|node| self.pairs.get_mut(node));
-        if pair.is_some_and(|pair| pair.complete) {
+        if pair.is_some_and(|pair| pair.complete_since.is_some()) {
             return;
         }
         self.swarm.close_connection(connection);
@@ -262,7 +262,7 @@ impl Task {
             return;
         };
         let address = dial.as_ref().map(|dial| dial.address.clone());
-        match self.pairs.decide(node, outbound, purpose, address.clone()) {
+        match self.pairs.decide(node, outbound, purpose, address.clone(), Instant::now()) {
             Verdict::Keep => {}
             Verdict::Replace(old) => self.drop_pair(node, old, "replaced by a newer one").await,
             Verdict::Refuse => {
@@ -291,7 +291,7 @@ impl Task {
         }
         let streams = (pair.waiting.remove(&Purpose::Control), pair.waiting.remove(&Purpose::Bulk));
         let (Some(control), Some(bulk)) = streams else { return };
-        pair.complete = true;
+        pair.complete_since = Some(Instant::now());
         let (generation, address) = (pair.generation, pair.address.clone());
         let (outlet, inlet) = Outlet::new();
         self.outlets().insert(node, outlet);
@@ -324,7 +324,7 @@ impl Task {
         for connection in pair.connections.values() {
             self.swarm.close_connection(*connection);
         }
-        if pair.complete {
+        if pair.complete_since.is_some() {
             self.outlets().remove(&node);
             let reason = reason.to_owned();
             self.tell(NetEvent::Disconnected { node, reason }).await;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use slog::{Discard, Logger, o};
 
 use super::book::Book;
-use super::config::{Config, TICK, TICKS_PER_WAKE_MAX};
+use super::config::{Config, HEARTBEAT_TICKS, TICK, TICKS_PER_WAKE_MAX};
 use super::election::Election;
 use super::entry::{Body, LogEntry};
 use super::event::{Dropped, Input, Output, Role};
@@ -360,7 +360,9 @@ impl Machine for Voter {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        (!self.has_failed()).then(|| self.last_tick.after(TICK))
+        // Of a leader's ticks only those with a heartbeat do anything.
+        let ticks = if self.leads() { HEARTBEAT_TICKS as u32 } else { 1 };
+        (!self.has_failed()).then(|| self.last_tick.after(TICK * ticks))
     }
 }
 

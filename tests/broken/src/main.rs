@@ -9,7 +9,7 @@ use std::sync::Once;
 
 use baton_protocol::failpoint::{Failpoint, arm};
 use baton_protocol::mutant::{Mutant, set_everywhere};
-use rustix::process::{Signal, getpid, kill_process};
+use nix::sys::signal::{Signal, raise};
 
 /// Those that can be told from outside, by the services' ports and the requests to them.
 const MUTANTS: [Mutant; 4] =
@@ -36,9 +36,11 @@ fn named<T: Copy + Debug>(variable: &str, all: &[T]) -> Result<Option<T>, String
     found.copied().map(Some).ok_or_else(|| format!("{variable}: nothing is called {name}"))
 }
 
+/// Stops the process by this very thread: sent to the process, the signal is for the main thread first,
+/// and this one would go past its failpoint until that one has woken up (signal(7)).
 fn freeze() {
     static FROZEN: Once = Once::new();
     FROZEN.call_once(|| {
-        let _ = kill_process(getpid(), Signal::STOP);
+        let _ = raise(Signal::SIGSTOP);
     });
 }

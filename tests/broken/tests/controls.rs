@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use baton_tests::client::Client;
 use baton_tests::haproxy;
-use baton_tests::mesh::{Mesh, Plan, wait};
+use baton_tests::mesh::{Balancer, Mesh, Plan, wait};
 use baton_tests::prober::{Prober, probe};
 use baton_tests::trial::{Judged, Trial};
-use baton_tests::watched::HaProxy;
+use baton_tests::watched::Watched;
 
 /// Requests a second: enough that a service which goes without a drain has some.
 const RATE: u32 = 200;
@@ -56,12 +56,14 @@ fn a_drain_that_is_left_out_is_seen() {
 /// after it is ready; `None` where there is no HAProxy.
 fn failed_behind_a_slow_balancer(mutant: Option<&str>) -> Option<u64> {
     let program = haproxy::find()?;
-    let mut mesh = Mesh::start_as(Plan { nodes: 2, program: broken(), mutant, ..Plan::default() });
+    let balancer = Balancer::Read;
+    let mesh =
+        Mesh::start_as(Plan { nodes: 2, program: broken(), mutant, balancer, ..Plan::default() });
     mesh.deploy("v1");
     // One check that fails takes it out, and only very many bring it back.
     let slow = |text: String| text.replace("inter 1s fall 3 rise 2", "inter 50ms fall 1 rise 120");
-    let haproxy = HaProxy::before(&mut mesh, &program, slow);
-    let client = Client::start(haproxy.front, 50);
+    let balancer = Watched::start(&program, &mesh, slow);
+    let client = Client::start(balancer.haproxy.front, 50);
     mesh.deploy_as("v2", "slow");
     Some(client.finish().failed)
 }
@@ -81,13 +83,22 @@ fn most_down_after_a_holder_is_removed(mutant: Option<&str>) -> usize {
     let mut mesh = Mesh::start_as(plan);
     mesh.deploy("v1");
     let (leader, prober) = (mesh.leader(), Prober::start(&mesh.ports()));
-    let source = mesh.release("v2", "");
+    let source = mesh.release("v2", "slow");
     mesh.cli(0, &["seed", &source, "--version", "v2"]).code(0);
     mesh.cli(leader, &["deploy", "v2", "-g", "web", "--no-wait"]).code(0);
-    let down = |at: &usize| probe(mesh.nodes[*at].service_port).is_none();
     // A voter could not be removed.
     let free: Vec<_> = (1..12).filter(|at| !mesh.votes(*at)).collect();
-    let lost = wait("a service is down", || free.iter().copied().find(down));
+    // By its permit, too, as one that is only slow to answer looks the same.
+    let lost = wait("a holder's service is down", || {
+        let permits = mesh.json(leader, "permits")?;
+        let begun = permits.as_array()?.iter().filter(|permit| permit["begun"] == true);
+        let holders: Vec<_> = begun.map(|permit| permit["node"].clone()).collect();
+        let down = |at: &usize| {
+            let node = &mesh.nodes[*at];
+            probe(node.service_port).is_none() && holders.iter().any(|it| *it == *node.name)
+        };
+        free.iter().copied().find(down)
+    });
     mesh.kill(lost);
     mesh.kill_service(lost);
     let name = mesh.nodes[lost].name.clone();

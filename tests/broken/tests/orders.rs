@@ -135,3 +135,27 @@ fn a_cap_that_falls_below_the_permits_that_are_out_takes_none_back_and_grants_no
     mesh.assert_version("v2");
     assert!(prober.finish().most_down <= 1, "the others were restarted under the new cap");
 }
+
+#[test]
+fn a_group_that_loses_a_member_and_gets_one_while_a_permit_is_out_ends_in_the_new_version() {
+    let mut mesh = Mesh::start(5, "1");
+    mesh.deploy("v0");
+    let at = stop_at(&mut mesh, "v1", "Started");
+    let prober = Prober::start(&mesh.ports());
+    let leaves = (1..at).find(|at| !mesh.votes(*at)).unwrap();
+    let name = mesh.nodes[leaves].name.clone();
+    mesh.kill(leaves);
+    mesh.cli(0, &["nodes", "remove", &name]).code(0);
+    let comes = mesh.grow();
+    wait("the group has the new one", || {
+        let groups = mesh.json(0, "status")?["groups"].clone();
+        let web = groups.as_array()?.iter().find(|it| it["name"] == "web")?.clone();
+        (web["members"] == 5).then_some(())
+    });
+    mesh.thaw(at);
+    wait_for_end(&mesh, 0);
+    mesh.nodes.remove(leaves);
+    wait("the new one serves", || probe(mesh.nodes[comes - 1].service_port));
+    mesh.assert_version("v1");
+    assert!(prober.finish().most_down <= 1);
+}

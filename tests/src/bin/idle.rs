@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let plan = Plan { nodes: arguments.nodes, max_unavailable: "2", ..Plan::default() };
     let mesh = Mesh::start_as(plan);
-    mesh.deploy("v1");
+    mesh.deploy_as("v1", "calm");
     std::thread::sleep(SETTLE);
     let leader = mesh.leader();
     let pids: Vec<_> =

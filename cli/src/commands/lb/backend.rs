@@ -4,6 +4,9 @@ use baton_node::api::balancer::{BalancerServer, BalancerView};
 
 /// The backend `name` with the group's servers.
 ///
+/// Where no node reads HAProxy, a drain goes by the connections that the service has, and HAProxy would keep
+/// one of them for as long as the client that last used it stays: those to servers end with each answer.
+///
 /// A weight of 100 is what the agent's percentages are of. An agent that cannot be reached is no error
 /// to HAProxy, and so there is a check of the service as well.
 ///
@@ -14,6 +17,10 @@ pub fn text(name: &str, view: &BalancerView, check_path: Option<&str>) -> Result
     if let Some(path) = check_path {
         lines.push(format!("    option httpchk GET {path}"));
         lines.push("    http-check expect status 200".to_owned());
+    }
+    if !view.watched {
+        lines.push("    # no node of the mesh reads this HAProxy".to_owned());
+        lines.push("    option http-server-close".to_owned());
     }
     lines.push(
         "    default-server weight 100 inter 1s fall 3 rise 2 agent-inter 1s init-addr last,libc,none"
@@ -47,7 +54,8 @@ mod tests {
     fn view(port: Option<u16>, agent_port: Option<u16>) -> BalancerView {
         let (name, host) = ("web1".to_owned(), Some("10.0.0.1".to_owned()));
         let servers = vec![BalancerServer { name, host, port, agent_port, state: None }];
-        BalancerView { group: "web".to_owned(), check_path: None, read_here: true, servers }
+        let group = "web".to_owned();
+        BalancerView { group, check_path: None, read_here: true, watched: true, servers }
     }
 
     #[test]
@@ -57,6 +65,15 @@ mod tests {
         assert!(text.contains("option httpchk GET /ready\n"), "{text}");
         let line = "    server web1 10.0.0.1:8080 check agent-check agent-port 7401 agent-send \"web\\n\"\n";
         assert!(text.ends_with(line), "{text}");
+    }
+
+    #[test]
+    fn only_before_a_balancer_that_nobody_reads_connections_to_servers_are_not_kept() {
+        let option = "    option http-server-close\n";
+        let watched = view(Some(8080), Some(7401));
+        let unread = BalancerView { watched: false, ..watched.clone() };
+        assert!(!text("web", &watched, None).unwrap().contains(option));
+        assert!(text("web", &unread, None).unwrap().contains(option));
     }
 
     #[test]
