@@ -56,8 +56,11 @@ const RESUMES_MAX: u32 = 5;
 /// Events after which a run is taken for endless.
 const EVENTS_MAX: u64 = 30_000_000;
 
-/// How long a run with faults goes on with another round of them.
+/// How long a run with faults lasts at least.
 const LENGTH: Duration = Duration::from_secs(600);
+
+/// Until when another round of faults begins: one takes some three minutes until all is well again.
+const ROUNDS_UNTIL: Duration = Duration::from_secs(420);
 
 /// How a run is run.
 #[derive(Clone, Debug)]
@@ -429,8 +432,7 @@ impl Director {
         }
         self.rollouts[1] += world.now.since(self.since);
         world.note("all rollouts are over");
-        let more = self.options.faults && self.options.story.is_none();
-        if more && world.now.since(Instant::ZERO) < LENGTH {
+        if self.is_drawn() && world.now.since(Instant::ZERO) < ROUNDS_UNTIL {
             return self.round(world);
         }
         self.go_on(world, Stage::Settling);
@@ -577,8 +579,17 @@ impl Director {
 
     /// Liveness after the last rollout: no permit stays open, every node that is there has the whole
     /// log, and every member that counts serves what the log says of it.
+    /// Whether the seed decides what fails.
+    fn is_drawn(&self) -> bool {
+        self.options.faults && self.options.story.is_none()
+    }
+
     fn settling(&mut self, world: &mut World) {
         let Some(reason) = unsettled(world) else {
+            // What is settled may not come apart by itself.
+            if self.is_drawn() && world.now.since(Instant::ZERO) < LENGTH {
+                return self.go_on(world, Stage::Settling);
+            }
             self.stage = Stage::Over;
             return self.compare(world);
         };
