@@ -8,7 +8,7 @@ use crate::prober::{Change, probe};
 use crate::processes::{Part, Process};
 
 /// One deed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Deed {
     /// Kills the daemon of a node that holds a permit.
     KillHolder,
@@ -102,7 +102,8 @@ pub fn most_down(changes: &[Change], done: &Done) -> usize {
     let mut down = BTreeSet::new();
     let (mut most, mut owed, mut excused) = (0, done.took_down, false);
     for change in changes {
-        let of_victim = change.port == done.victim && change.at >= done.at;
+        // A probe that was under way may be what sees it.
+        let of_victim = change.port == done.victim && change.seen >= done.at;
         if change.up {
             down.remove(&change.port);
             excused &= !of_victim;
@@ -128,6 +129,7 @@ mod tests {
         let done = Done { deed: Deed::KillService, victim: 0, at, took_down };
         let change = |(after, port, up): &(u64, usize, bool)| Change {
             at: begun + Duration::from_secs(*after),
+            seen: begun + Duration::from_secs(*after),
             port: *port,
             up: *up,
         };
