@@ -146,4 +146,17 @@ mod tests {
         assert_eq!(judge(true, &again), 2, "the second time it is not the soak's doing");
         assert_eq!(judge(true, &[(50, 0, false), (51, 1, false)]), 2, "before the deed");
     }
+
+    #[test]
+    fn a_probe_that_was_under_way_at_the_deed_sees_its_doing_and_one_that_was_over_does_not() {
+        let begun = Instant::now();
+        let after = |millis| begun + Duration::from_millis(millis);
+        let done = Done { deed: Deed::KillService, victim: 0, at: after(100), took_down: true };
+        let most = |seen| {
+            let victim = Change { at: after(90), seen: after(seen), port: 0, up: false };
+            let other = Change { at: after(200), seen: after(200), port: 1, up: false };
+            most_down(&[victim, other], &done)
+        };
+        assert_eq!((most(110), most(99)), (1, 2));
+    }
 }
