@@ -8,7 +8,7 @@ use crate::prober::{Change, probe};
 use crate::processes::{Part, Process};
 
 /// One deed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Deed {
     /// Kills the daemon of a node that holds a permit.
     KillHolder,
@@ -102,7 +102,8 @@ pub fn most_down(changes: &[Change], done: &Done) -> usize {
     let mut down = BTreeSet::new();
     let (mut most, mut owed, mut excused) = (0, done.took_down, false);
     for change in changes {
-        let of_victim = change.port == done.victim && change.at >= done.at;
+        // A probe that was under way may be what sees it.
+        let of_victim = change.port == done.victim && change.seen >= done.at;
         if change.up {
             down.remove(&change.port);
             excused &= !of_victim;
@@ -128,6 +129,7 @@ mod tests {
         let done = Done { deed: Deed::KillService, victim: 0, at, took_down };
         let change = |(after, port, up): &(u64, usize, bool)| Change {
             at: begun + Duration::from_secs(*after),
+            seen: begun + Duration::from_secs(*after),
             port: *port,
             up: *up,
         };
@@ -143,5 +145,18 @@ mod tests {
         let again = [(101, 0, false), (105, 0, true), (106, 0, false), (107, 1, false)];
         assert_eq!(judge(true, &again), 2, "the second time it is not the soak's doing");
         assert_eq!(judge(true, &[(50, 0, false), (51, 1, false)]), 2, "before the deed");
+    }
+
+    #[test]
+    fn a_probe_that_was_under_way_at_the_deed_sees_its_doing_and_one_that_was_over_does_not() {
+        let begun = Instant::now();
+        let after = |millis| begun + Duration::from_millis(millis);
+        let done = Done { deed: Deed::KillService, victim: 0, at: after(100), took_down: true };
+        let most = |seen| {
+            let victim = Change { at: after(90), seen: after(seen), port: 0, up: false };
+            let other = Change { at: after(200), seen: after(200), port: 1, up: false };
+            most_down(&[victim, other], &done)
+        };
+        assert_eq!((most(110), most(99)), (1, 2));
     }
 }

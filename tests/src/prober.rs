@@ -59,6 +59,8 @@ pub struct Prober {
 pub struct Change {
     /// When the probe that saw it began.
     pub at: Instant,
+    /// When it ended.
+    pub seen: Instant,
     /// The place of the port among those that are probed.
     pub port: usize,
     /// Whether it is up now.
@@ -93,7 +95,8 @@ impl Prober {
                     let now_up = probe(number).is_some();
                     if now_up != up {
                         up = now_up;
-                        log.lock().unwrap().push(Change { at: began, port, up });
+                        let seen = Instant::now();
+                        log.lock().unwrap().push(Change { at: began, seen, port, up });
                     }
                     std::thread::sleep(EVERY.saturating_sub(began.elapsed()));
                 }
@@ -135,7 +138,7 @@ fn count(changes: &[Change]) -> (usize, usize) {
 
 fn write_log(ports: &[u16], begun: Instant, changes: &[Change]) -> String {
     let mut log: String = ports.iter().map(|port| format!("0 {port} up\n")).collect();
-    for Change { at, port, up } in changes {
+    for Change { at, port, up, .. } in changes {
         let (after, state) = (at.duration_since(begun), if *up { "up" } else { "down" });
         // Writing to a String cannot fail.
         let _ = writeln!(log, "{} {} {state}", after.as_micros(), ports[*port]);
@@ -150,7 +153,7 @@ mod tests {
     #[test]
     fn the_most_at_once_are_counted_and_not_the_sum() {
         let at = Instant::now();
-        let change = |(port, up)| Change { at, port, up };
+        let change = |(port, up)| Change { at, seen: at, port, up };
         let one_after_the_other = [(0, false), (0, true), (1, false), (1, true)].map(change);
         assert_eq!(count(&one_after_the_other), (1, 2));
         let together = [(0, false), (1, false), (0, true), (1, true)].map(change);
@@ -160,7 +163,8 @@ mod tests {
     #[test]
     fn the_log_has_every_port_and_every_change() {
         let begun = Instant::now();
-        let change = Change { at: begun + Duration::from_millis(1234), port: 1, up: false };
+        let at = begun + Duration::from_millis(1234);
+        let change = Change { at, seen: at, port: 1, up: false };
         let log = write_log(&[4001, 4002], begun, &[change]);
         assert_eq!(log, "0 4001 up\n0 4002 up\n1234000 4002 down\n");
     }

@@ -12,7 +12,7 @@ use crate::client::Client;
 use crate::haproxy::Haproxy;
 use crate::mesh::{Balancer, Mesh, Plan, wait};
 use crate::mischief::{DEEDS, Deed, Done, most_down, perform};
-use crate::prober::{Prober, probe};
+use crate::prober::{Change, Prober, Seen, probe};
 use crate::processes::{Part, processes_of};
 use crate::second_opinion;
 use crate::upkeep::{Held, files_in};
@@ -44,6 +44,8 @@ pub struct Settings<'a> {
     pub per_second: u32,
     /// What decides all that is drawn.
     pub seed: u64,
+    /// What is done in each rollout, instead of what is drawn.
+    pub deed: Option<Deed>,
 }
 
 /// What came of it.
@@ -117,7 +119,8 @@ impl Soak<'_> {
 
     /// One rollout and one deed; gives a line on both.
     fn rollout(&mut self, number: usize) -> String {
-        let (deed, any) = (DEEDS[self.draw(DEEDS.len())], self.draw(self.settings.nodes));
+        let drawn = DEEDS[self.draw(DEEDS.len())];
+        let (deed, any) = (self.settings.deed.unwrap_or(drawn), self.draw(self.settings.nodes));
         let (before, lasting) = (self.pause(6_000), self.pause(4_000));
         self.calm();
         if number == WARM_UP + 1 {
@@ -138,7 +141,7 @@ impl Soak<'_> {
         if !done.took_down && second_opinion::most_down(&seen.log) != seen.most_down {
             self.violate(number, "the second count of the services down is another one");
         }
-        self.note(number, done, end, most_down(&seen.changes, &done));
+        self.note(number, &seen, done, end);
         self.summary.requests += served.requests;
         *self.summary.failed_requests.entry(format!("{deed:?}")).or_default() += served.failed;
         let words = served.failures.into_iter().chain(self.haproxy.take_logged().failures);
@@ -154,11 +157,13 @@ impl Soak<'_> {
         )
     }
 
-    fn note(&mut self, number: usize, done: Done, end: Option<&'static str>, most: usize) {
+    fn note(&mut self, number: usize, seen: &Seen, done: Done, end: Option<&'static str>) {
+        let most = most_down(&seen.changes, &done);
         *self.summary.deeds.entry(format!("{:?}", done.deed)).or_default() += 1;
         self.summary.most_down = self.summary.most_down.max(most);
         if most > self.settings.cap {
-            self.violate(number, &format!("{most} services were down at once"));
+            let how = in_words(&seen.changes, &done);
+            self.violate(number, &format!("{most} services were down at once: {how}"));
         }
         match end {
             Some(end) => {
@@ -243,4 +248,18 @@ impl Summary {
     pub fn held(&self) -> bool {
         self.violations.is_empty() && self.failed_without_cause() == 0
     }
+}
+
+/// Who went down and came up when, in milliseconds from the deed: as it was seen, and how long that took.
+fn in_words(changes: &[Change], done: &Done) -> String {
+    let from_deed = |change: &Change| {
+        let after = change.seen.saturating_duration_since(done.at).as_millis();
+        let before = done.at.saturating_duration_since(change.seen).as_millis();
+        let word = if change.up { "up" } else { "down" };
+        let took = (change.seen - change.at).as_millis();
+        let sign = if before > 0 { format!("-{before}") } else { format!("{after}") };
+        format!("{sign} n{} {word} ({took})", change.port + 1)
+    };
+    let all: Vec<_> = changes.iter().map(from_deed).collect();
+    format!("{:?} of n{}: {}", done.deed, done.victim + 1, all.join(", "))
 }

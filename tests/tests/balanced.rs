@@ -24,8 +24,15 @@ fn no_request_fails_through_a_rolling_rollout() {
 fn a_short_soak_holds() {
     let Some(haproxy) = haproxy::find() else { return };
     let haproxy = haproxy.as_path();
-    let settings =
-        soak::Settings { haproxy, rollouts: 3, nodes: 4, cap: 1, per_second: 30, seed: 4 };
+    let settings = soak::Settings {
+        haproxy,
+        rollouts: 3,
+        nodes: 4,
+        cap: 1,
+        per_second: 30,
+        seed: 4,
+        deed: None,
+    };
     let summary = soak::run(settings, |line| eprintln!("{line}"));
     assert!(summary.held() && summary.rollouts == 3, "{summary:#?}");
 }

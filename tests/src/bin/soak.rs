@@ -6,6 +6,7 @@
 use std::process::ExitCode;
 
 use baton_tests::haproxy;
+use baton_tests::mischief::Deed;
 use baton_tests::soak::{Settings, run};
 use clap::{Parser, ValueEnum};
 
@@ -27,6 +28,9 @@ struct Arguments {
     /// Requests a second.
     #[arg(long, default_value_t = 50)]
     rate: u32,
+    /// What to do in each of them, instead of what is drawn.
+    #[arg(long, value_enum)]
+    deed: Option<Deed>,
     /// In which form to print the summary.
     #[arg(short, long, value_enum, default_value = "text")]
     output: Output,
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
         cap: arguments.cap,
         per_second: arguments.rate,
         seed,
+        deed: arguments.deed,
     };
     let summary = run(settings, |line| eprintln!("{line}"));
     match arguments.output {
