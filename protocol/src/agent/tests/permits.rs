@@ -330,3 +330,19 @@ fn a_deadline_that_passed_while_the_machine_slept_is_no_failure() {
     holder.passes(2);
     assert!(!holder.failed() && holder.proved());
 }
+
+/// Its rollout may have been aborted: then nobody could resume it, and nothing else would end its permit.
+#[test]
+fn a_service_that_gets_ready_after_it_failed_is_proven_still() {
+    let mut holder = Holder::new(None);
+    holder.starts();
+    holder.passes(64);
+    assert!(holder.failed());
+    if let Some(lease) = &mut holder.assignment.lease {
+        (lease.failed, lease.may_start) = (true, false);
+    }
+    holder.told();
+    holder.take(Input::Service(web(), ServiceEvent::Probed(Ok(()))));
+    holder.passes(2);
+    assert!(holder.proved());
+}

@@ -80,7 +80,11 @@ impl Unit {
     pub(super) fn failed(&mut self, at: Surroundings<'_>, reason: String, told: bool) {
         let Some(lease) = self.assignment.lease.clone() else { return };
         self.stance = Stance::Failed { reason: reason.clone(), told: told || lease.failed };
-        if lease.failed {
+        if lease.failed && self.process.ready_since(lease.release).is_some() {
+            // Late, and the proof is as good as ever: where the rollout was aborted nobody else could
+            // end this permit.
+            self.stance = Stance::Probing { since: at.now, proven: false };
+        } else if lease.failed {
             self.repeat_at = at.now.after(REPEAT);
         } else if told {
             self.repeat_at = at.now;
