@@ -1,6 +1,7 @@
 //! The names and numbers by which things are known. Each is a type of its own, so that one cannot
 //! be taken for another.
 
+use core::cmp::Ordering;
 use core::fmt;
 use core::str::FromStr;
 
@@ -104,8 +105,23 @@ name!(/// What people call a release of a service.
 macro_rules! bytes32 {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash)]
         pub struct $name(pub [u8; 32]);
+
+        // As the bytes are ordered. Keys and hashes nearly always differ in the first of them, and maps
+        // of them are most of what a node looks up.
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> Ordering {
+                let first = |id: &Self| id.0.first_chunk().map(|first| u64::from_be_bytes(*first));
+                first(self).cmp(&first(other)).then_with(|| self.0.cmp(&other.0))
+            }
+        }
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
 
         impl $name {
             /// The first ten hexadecimal digits, for people.
