@@ -27,8 +27,14 @@ use evidence::Evidence;
 use judge::{Bench, Watch};
 use voters::{Care, VoterStep};
 
-/// Pause between two questions to everybody.
+/// Pause between two questions to everybody while something is to be decided by the answers.
 const ASK_EVERY: Duration = Duration::from_millis(1000);
+
+/// Pause between two questions while nothing is: they take a leader half of its processor time. Short
+/// enough for the last answers to be fresh still when a rollout begins ([`EVIDENCE_AGE_MAX`]).
+///
+/// [`EVIDENCE_AGE_MAX`]: crate::limits::EVIDENCE_AGE_MAX
+const ASK_IDLE_EVERY: Duration = Duration::from_millis(2000);
 
 /// How long a decision may be on its way to the log before it is thought lost.
 const DECISION_LOST_AFTER: Duration = Duration::from_secs(3);
@@ -75,6 +81,7 @@ pub struct Coordinator {
     /// What each holder of an open permit was last told.
     told: BTreeMap<PermitId, Word>,
     care: Care,
+    asked_at: Option<Instant>,
     ask_at: Instant,
     voters_at: Instant,
     look_at: Option<Instant>,
@@ -90,6 +97,7 @@ impl Coordinator {
             in_flight: BTreeMap::new(),
             told: BTreeMap::new(),
             care: Care::new(now),
+            asked_at: None,
             ask_at: now,
             voters_at: now,
             look_at: None,
@@ -112,7 +120,7 @@ impl Coordinator {
             }
             Input::Voters(progress) => self.care.progress(now, progress),
         }
-        self.ask(now);
+        self.ask(now, fleet);
         self.tell_holders(now, fleet);
         self.judge_all(now, fleet);
         self.care_for_voters(now, fleet);
@@ -160,12 +168,16 @@ impl Coordinator {
         &self.evidence
     }
 
-    fn ask(&mut self, now: Instant) {
-        if now >= self.ask_at {
-            self.ask_at = now.after(ASK_EVERY);
+    fn ask(&mut self, now: Instant, fleet: &Fleet) {
+        let decides = fleet.groups().values().any(|group| group.active().is_some());
+        let pause = if decides || !fleet.permits().is_empty() { ASK_EVERY } else { ASK_IDLE_EVERY };
+        let due = |asked: Option<Instant>| asked.map_or(now, |asked| asked.after(pause));
+        if now >= due(self.asked_at) {
+            self.asked_at = Some(now);
             let question = self.evidence.ask(now);
             self.outputs.push_back(Output::Ask(question));
         }
+        self.ask_at = due(self.asked_at);
     }
 
     /// Each answer of a watcher is news to the holders, as it is to a newer question.

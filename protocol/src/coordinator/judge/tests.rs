@@ -132,6 +132,23 @@ impl Lead {
 }
 
 #[test]
+fn everybody_is_asked_half_as_often_while_nothing_is_to_be_decided() {
+    let mut lead = Lead::new(3, "1");
+    lead.silent = (1..=3).map(node).collect();
+    lead.passes(1);
+    let questions = |lead: &mut Lead| {
+        let before = lead.question;
+        lead.passes(10);
+        lead.question.0 - before.0
+    };
+    assert_eq!(questions(&mut lead), 10);
+    let (group, rollout, person) = (lead.mesh.group.clone(), lead.mesh.rollout, String::new());
+    let order = Order::Abort;
+    lead.mesh.ok(1, Command::Steer { group, rollout, stage: 0, order, person });
+    assert_eq!(questions(&mut lead), 5);
+}
+
+#[test]
 fn one_that_serves_badly_is_mended_before_one_that_serves_well_is_touched() {
     let mut lead = Lead::new(8, "1");
     lead.says(6, unready(), lead.old());
