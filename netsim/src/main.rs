@@ -140,23 +140,24 @@ fn show_run(
     Ok(outcome)
 }
 
-/// Runs seeds on all processors, each on one thread, and hands their outcomes over as they come;
+/// Works on seeds on all processors, each on one thread, and hands over what came of them as it comes;
 /// `false` ends it.
-fn each_seed(
-    options: &Options,
+fn each_seed<T: Send>(
     seeds: Range<u64>,
     threads: usize,
-    mut take: impl FnMut(u64, Result<Summary, Failure>) -> bool,
+    work: impl Fn(u64) -> T + Sync,
+    mut take: impl FnMut(u64, T) -> bool,
 ) {
     let next = AtomicU64::new(seeds.start);
-    let (tell, told) = mpsc::channel();
+    // Bounded, so that nobody works far ahead of what ends it.
+    let (tell, told) = mpsc::sync_channel(threads);
     std::thread::scope(|scope| {
         for _ in 0..threads {
-            let (tell, next, end) = (tell.clone(), &next, seeds.end);
+            let (tell, next, work, end) = (tell.clone(), &next, &work, seeds.end);
             scope.spawn(move || {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end || tell.send((seed, run(seed, options))).is_err() {
+                    if seed >= end || tell.send((seed, work(seed))).is_err() {
                         return;
                     }
                 }
@@ -182,21 +183,26 @@ fn explore(
     let begun = std::time::Instant::now();
     let mut failed: Vec<Failure> = Vec::new();
     let mut total = Tally::default();
-    each_seed(options, seeds, threads, |seed, outcome| {
-        match outcome {
-            Ok(it) => {
-                if format == Format::Text {
-                    println!("{}", line(seed, &it));
+    each_seed(
+        seeds,
+        threads,
+        |seed| run(seed, options),
+        |seed, outcome| {
+            match outcome {
+                Ok(it) => {
+                    if format == Format::Text {
+                        println!("{}", line(seed, &it));
+                    }
+                    total.add(&it.tally);
                 }
-                total.add(&it.tally);
+                Err(failure) => {
+                    eprintln!("{seed}: FAILED: {}", failure.reason);
+                    failed.push(failure);
+                }
             }
-            Err(failure) => {
-                eprintln!("{seed}: FAILED: {}", failure.reason);
-                failed.push(failure);
-            }
-        }
-        keep_going || failed.is_empty()
-    });
+            keep_going || failed.is_empty()
+        },
+    );
     match format {
         Format::Text => {
             let took = begun.elapsed().as_secs_f64();
@@ -257,11 +263,12 @@ fn mutants(options: &Options, seeds: u64, threads: usize) -> anyhow::Result<()> 
     let mut missed = 0_u64;
     for mutant in MUTANTS {
         let options = Options { mutant: Some(mutant), ..options.clone() };
+        let sound = Options { mutant: None, ..options.clone() };
+        // A seed that fails without the mistake has caught something else.
+        let catch = |seed| run(seed, &options).err().filter(|_| run(seed, &sound).is_ok());
         let mut caught: Vec<Failure> = Vec::new();
-        each_seed(&options, 1..seeds + 1, threads, |seed, outcome| {
-            // A seed that fails without the mistake has caught something else.
-            let sound = || run(seed, &Options { mutant: None, ..options.clone() }).is_ok();
-            caught.extend(outcome.err().filter(|_| sound()));
+        each_seed(1..seeds + 1, threads, catch, |_, failure| {
+            caught.extend(failure);
             caught.is_empty()
         });
         match caught.into_iter().min_by_key(|failure| failure.seed) {
