@@ -2,8 +2,9 @@
 //!
 //! A header that is published here is pushed to every neighbour at once; one that came from a
 //! neighbour is announced to the others, and whoever lacks it pulls it. Each second a digest of all
-//! that a node has goes to each neighbour, and where two differ they exchange lists of ids: so a push
-//! that was lost, or a partition, heals. The digest is also the sign of life that membership waits for.
+//! that a node has goes to each neighbour (every two where they agree), and where two differ they
+//! exchange lists of ids: so a push that was lost, or a partition, heals. The digest is also the sign of
+//! life that membership waits for.
 //!
 //! The replicated state is the same everywhere at the same place of the log, so that the head speaks
 //! for the roster as well.
@@ -136,6 +137,7 @@ impl Gossip {
     fn compare(&mut self, now: Instant, from: NodeId, theirs: [u8; 32]) {
         let ours = self.shelf.digest();
         let Some(neighbour) = self.neighbours.get_mut(&from) else { return };
+        neighbour.digest = Some(theirs);
         if neighbour.compares(now, ours, theirs) {
             let ids = self.headers().keys().copied().collect();
             self.send(from, GossipMessage::Ids(ids));
@@ -315,8 +317,10 @@ impl Gossip {
         let jitter = self.rng.below(DIGEST_EVERY.as_millis() as u64 / 5);
         self.digest_at = now.after(DIGEST_EVERY + Duration::from_millis(jitter));
         let digest = GossipMessage::Digest(self.shelf.digest(), self.head);
-        let all: Vec<_> = self.neighbours.keys().copied().collect();
-        for to in all {
+        let (ours, head) = (self.shelf.digest(), self.head);
+        let due = |it: &mut Neighbour| it.is_due(ours, head);
+        let due = self.neighbours.iter_mut().filter_map(|(node, it)| due(it).then_some(*node));
+        for to in due.collect::<Vec<_>>() {
             self.send(to, digest.clone());
         }
     }

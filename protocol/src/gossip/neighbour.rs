@@ -47,6 +47,10 @@ struct Compared {
 pub(super) struct Neighbour {
     /// What it last said of its log.
     pub(super) head: Head,
+    /// Its last digest.
+    pub(super) digest: Option<[u8; 32]>,
+    /// Whether the last digest was kept from it.
+    spared: bool,
     knows: BTreeSet<ReleaseId>,
     compared: Option<Compared>,
     since: Instant,
@@ -60,6 +64,8 @@ impl Neighbour {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             head: Head::default(),
+            digest: None,
+            spared: false,
             knows: BTreeSet::new(),
             compared: None,
             since: now,
@@ -107,6 +113,14 @@ impl Neighbour {
             self.knows.clear();
         }
         self.knows.insert(release);
+    }
+
+    /// Whether it is told the digest `ours` and `head` this time: always where it last said something
+    /// else, and every other time where the two agree, as a sign of life.
+    pub(super) fn is_due(&mut self, ours: [u8; 32], head: Head) -> bool {
+        let agrees = self.digest == Some(ours) && self.head == head;
+        self.spared = agrees && !self.spared;
+        !self.spared
     }
 
     /// Whether lists are to be exchanged where this node's digest is `ours` and the neighbour's is
