@@ -9,7 +9,7 @@ use baton_protocol::fleet::Fleet;
 use baton_protocol::fleet::command::{Order, PolicyChange};
 use baton_protocol::fleet::group::Standing;
 use baton_protocol::fleet::rollout::Phase;
-use baton_protocol::id::{NodeId, NodeName, PermitId, ReleaseId};
+use baton_protocol::id::{NodeId, NodeName, PermitId, ReleaseId, RolloutId};
 use baton_protocol::mutant::{self, Mutant};
 use baton_protocol::peer::Operation;
 use baton_protocol::rng::Rng;
@@ -22,6 +22,7 @@ use crate::fault::Fault;
 use crate::mesh::{group, name};
 use crate::picture::draw;
 use crate::plan::{Item, Plan};
+use crate::rig::Rig;
 use crate::service::Process;
 use crate::shape::Shape;
 use crate::store::Temper;
@@ -158,7 +159,8 @@ struct Director {
     releases: Vec<ReleaseId>,
     overridden: BTreeSet<PermitId>,
     sequence: u64,
-    resumed: u32,
+    /// How often people have resumed a rollout that had paused by itself.
+    resumed: (RolloutId, u32),
     joined: Duration,
     rollouts: [Duration; 2],
     mended_at: Instant,
@@ -219,7 +221,7 @@ impl Director {
             releases: Vec::new(),
             overridden: BTreeSet::new(),
             sequence: 0,
-            resumed: 0,
+            resumed: (RolloutId::default(), 0),
             joined: Duration::ZERO,
             rollouts: [Duration::ZERO; 2],
             mended_at: Instant::ZERO,
@@ -297,10 +299,10 @@ impl Director {
         world.judge.fail(&text);
     }
 
-    /// What a rollout may take: each member restarts twice, forward and back, as many at once as the
-    /// cap allows.
-    fn rollout_within(&self, world: &World) -> Duration {
-        let rounds = self.options.hosts.div_ceil(world.judge.limit().max(1) as usize);
+    /// What so many rollouts may take: in each of them each member restarts twice, forward and back, as
+    /// many at once as the cap allows.
+    fn rollouts_within(&self, world: &World, count: usize) -> Duration {
+        let rounds = self.options.hosts.div_ceil(world.judge.limit().max(1) as usize) * count;
         MEND_WITHIN + RESTART_WITHIN * 2 * u32::try_from(rounds).unwrap_or(u32::MAX)
     }
 
@@ -362,7 +364,7 @@ impl Director {
     }
 
     fn first(&mut self, world: &mut World) {
-        self.overdue(world, self.rollout_within(world));
+        self.overdue(world, self.rollouts_within(world, 1));
         let wanted = self.releases.last().copied();
         let fleet = world.judge.newest();
         let Some(group) = fleet.groups().get(&group()) else { return };
@@ -383,7 +385,6 @@ impl Director {
     /// One or two releases, and faults while they are rolled out.
     fn round(&mut self, world: &mut World) {
         self.releases.clear();
-        self.resumed = 0;
         self.go_on(world, Stage::Later);
         if let Some(story) = self.options.story.clone() {
             return self.follow(world, &story);
@@ -423,7 +424,7 @@ impl Director {
     }
 
     fn later(&mut self, world: &mut World) {
-        self.overdue(world, self.rollout_within(world) * self.releases.len() as u32);
+        self.overdue(world, self.rollouts_within(world, self.releases.len()));
         if world.now <= self.plan.last || !self.is_mended(world) {
             return;
         }
@@ -480,18 +481,31 @@ impl Director {
                 }
                 ask(world, host, deploy_of(release));
             }
-            Some((_, Phase::Paused { .. })) => {
-                self.resumed += 1;
-                let order = if self.resumed.is_multiple_of(RESUMES_MAX) {
-                    Order::Abort
-                } else {
-                    Order::Resume
-                };
+            Some((id, Phase::Paused { .. })) => {
+                let order = self.resume_or_abort(world, id, release);
                 let (group, person) = (group(), "ann".to_owned());
                 ask(world, host, Operation::Steer { group, order, person });
             }
             Some(_) => {}
         }
+    }
+
+    /// Liveness: people give a rollout up in the end, and that of a release that is good they need not.
+    fn resume_or_abort(&mut self, world: &mut World, id: RolloutId, release: ReleaseId) -> Order {
+        if self.resumed.0 != id {
+            self.resumed = (id, 0);
+        }
+        self.resumed.1 += 1;
+        if !self.resumed.1.is_multiple_of(RESUMES_MAX) {
+            return Order::Resume;
+        }
+        let made = world.catalog.get(&release);
+        if made.is_some_and(|made| made.temper == Temper::Good) {
+            let rollout = world.judge.newest().groups().get(&group()).and_then(|it| it.active());
+            let text = format!("progress: a good release pauses time and again: {rollout:?}");
+            world.judge.fail(&text);
+        }
+        Order::Abort
     }
 
     /// After the faults: starts what is down, powers off and removes what is lost, and puts back what
@@ -577,15 +591,13 @@ impl Director {
 
     // --- the end ------------------------------------------------------------------------------------
 
-    /// Liveness after the last rollout: no permit stays open, every node that is there has the whole
-    /// log, and every member that counts serves what the log says of it.
     /// Whether the seed decides what fails.
     fn is_drawn(&self) -> bool {
         self.options.faults && self.options.story.is_none()
     }
 
     fn settling(&mut self, world: &mut World) {
-        let Some(reason) = unsettled(world) else {
+        let Some(reason) = unsettled(world, &self.shape) else {
             // What is settled may not come apart by itself.
             if self.is_drawn() && world.now.since(Instant::ZERO) < LENGTH {
                 return self.go_on(world, Stage::Settling);
@@ -633,32 +645,45 @@ fn ends(fleet: &Fleet) -> BTreeMap<&'static str, u64> {
     ends
 }
 
-fn unsettled(world: &World) -> Option<String> {
+/// Liveness after the last rollout: no permit stays open, every node that is there has the whole log,
+/// and every server counts and serves what it is to serve.
+fn unsettled(world: &World, shape: &Shape) -> Option<String> {
     let fleet = world.judge.newest();
     if let Some(permit) = fleet.permits().values().next() {
         return Some(format!("a permit is open: {permit:?}"));
     }
-    let there = (0..).zip(&world.hosts).filter(|(_, rig)| !rig.lost);
-    for (host, rig) in there {
-        let applied = rig.peer.as_ref().map(|peer| peer.fleet().applied());
+    let there = (0..world.hosts.len()).filter(|host| !world.hosts[*host].lost);
+    there.into_iter().find_map(|host| {
+        let applied = world.hosts[host].peer.as_ref().map(|peer| peer.fleet().applied());
         if applied != Some(fleet.applied()) {
             return Some(format!("host {host} is at entry {applied:?} of {}", fleet.applied()));
         }
-        let group = fleet.groups().get(&group());
-        let member = group.and_then(|it| it.members.get(&rig.config.node));
-        let Some(member) = member.filter(|it| it.standing == Standing::Counted) else { continue };
-        let running = match rig.service.process {
-            Process::Running { release, ready: true } => Some(release),
-            _ => None,
-        };
-        if !rig.service.serves() || running != member.running {
-            return Some(format!(
-                "host {host} has {:?}, drained {}, and the log says {:?}",
-                rig.service.process, rig.service.drained, member.running
-            ));
-        }
-    }
-    None
+        if shape.is_witness(host) { None } else { unserved(fleet, host, &world.hosts[host]) }
+    })
+}
+
+/// Why a server does not serve what it is to serve: what the log says that it runs, and that is what the
+/// group runs, unless somebody left it with two releases.
+fn unserved(fleet: &Fleet, host: Host, rig: &Rig) -> Option<String> {
+    let group = fleet.groups().get(&group())?;
+    let member = group.members.get(&rig.config.node).filter(|it| it.standing == Standing::Counted);
+    let Some(member) = member else {
+        let standing = group.members.get(&rig.config.node).map(|it| it.standing);
+        return Some(format!("host {host} is a server and {standing:?} in its group"));
+    };
+    let running = match rig.service.process {
+        Process::Running { release, ready: true } => Some(release),
+        _ => None,
+    };
+    let last = group.rollouts.last().map(|rollout| &rollout.phase);
+    let same = matches!(last, Some(Phase::Done | Phase::RolledBack { .. }));
+    let right = running == member.running && (!same || running == group.stable);
+    (!rig.service.serves() || !right).then(|| {
+        format!(
+            "host {host} has {:?}, drained {}, and the log says {:?} of it and {:?} of the group",
+            rig.service.process, rig.service.drained, member.running, group.stable
+        )
+    })
 }
 
 fn ask(world: &mut World, host: Host, operation: Operation) {
