@@ -244,19 +244,21 @@ fn in_words<'a>(counts: impl IntoIterator<Item = (&'a &'static str, &'a u64)>) -
 
 fn print_total(total: &Tally) {
     println!(
-        "{} seeds; {:.1} hours of virtual time, {} events, {} permits",
+        "{} seeds; {:.1} hours of virtual time, {} records in the traces, {} permits",
         total.seeds,
         total.time.as_secs_f64() / 3600.0,
         total.events,
         total.permits,
     );
-    println!("rollouts: {}", in_words(&total.rollouts));
+    println!("rollouts that the log remembers: {}", in_words(&total.rollouts));
     println!("answers: {}", in_words(&total.answers));
     println!("faults, {} in all:", total.faults.values().sum::<u64>());
     for (kind, count) in &total.faults {
         println!("{count:>9} {kind}");
     }
-    println!("of them, or more, at a chosen moment: {}", in_words(&total.traps));
+    if !total.traps.is_empty() {
+        println!("traps sprung: {}", in_words(&total.traps));
+    }
 }
 
 fn mutants(options: &Options, seeds: u64, threads: usize) -> anyhow::Result<()> {

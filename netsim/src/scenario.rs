@@ -3,13 +3,14 @@
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use baton_protocol::fleet::Fleet;
 use baton_protocol::fleet::command::{Order, PolicyChange};
 use baton_protocol::fleet::group::Standing;
 use baton_protocol::fleet::rollout::Phase;
-use baton_protocol::id::{NodeId, NodeName, PermitId, ReleaseId, RolloutId};
+use baton_protocol::id::{NodeId, NodeName, ReleaseId, RolloutId};
 use baton_protocol::mutant::{self, Mutant};
 use baton_protocol::peer::Operation;
 use baton_protocol::rng::Rng;
@@ -28,7 +29,7 @@ use crate::shape::Shape;
 use crate::store::Temper;
 use crate::story::Story;
 use crate::tally::{Tally, count};
-use crate::world::World;
+use crate::world::{World, panic_text};
 
 /// How often the scenario looks at its world.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -157,7 +158,6 @@ struct Director {
     since: Instant,
     /// What is to be rolled out, oldest first.
     releases: Vec<ReleaseId>,
-    overridden: BTreeSet<PermitId>,
     sequence: u64,
     /// How often people have resumed a rollout that had paused by itself.
     resumed: (RolloutId, u32),
@@ -172,6 +172,16 @@ struct Director {
 /// A property did not hold, or the run did not end.
 pub fn run(seed: u64, options: &Options) -> Result<Summary, Failure> {
     mutant::set(options.mutant);
+    let outcome = catch_unwind(AssertUnwindSafe(|| run_to_end(seed, options)));
+    mutant::set(None);
+    outcome.unwrap_or_else(|panic| {
+        let reason = format!("the simulator panics: {}", panic_text(panic.as_ref()));
+        let (tail, plan, without) = (Vec::new(), Vec::new(), options.without.clone());
+        Err(Failure { seed, reason, tail, plan, without, picture: None })
+    })
+}
+
+fn run_to_end(seed: u64, options: &Options) -> Result<Summary, Failure> {
     let mut rng = Rng::new(seed);
     let plan = Plan::new(rng.fork(), options.hosts, options.without.clone());
     let mut shape = match &options.story {
@@ -198,7 +208,6 @@ pub fn run(seed: u64, options: &Options) -> Result<Summary, Failure> {
             world.judge.fail("progress: the run does not end");
         }
     }
-    mutant::set(None);
     let picture = world.chronicle.take().map(|it| draw(&it, &options.title(seed)));
     match world.judge.broken() {
         Some(reason) => {
@@ -219,7 +228,6 @@ impl Director {
             stage: Stage::Joining,
             since: Instant::ZERO,
             releases: Vec::new(),
-            overridden: BTreeSet::new(),
             sequence: 0,
             resumed: (RolloutId::default(), 0),
             joined: Duration::ZERO,
@@ -527,7 +535,7 @@ impl Director {
 
     /// A node that is gone, or that somebody has removed: its machine is powered off, which its
     /// permit's override says, and the node is out of the mesh. Some machines come back as new nodes.
-    fn clear_away(&mut self, world: &mut World) {
+    fn clear_away(&self, world: &mut World) {
         for host in 0..self.options.hosts {
             let node = world.hosts[host].config.node;
             let removed = world.judge.newest().removed().contains_key(&node);
@@ -552,7 +560,7 @@ impl Director {
         rig.restored && own.is_some() && own < known
     }
 
-    fn fence(&mut self, world: &mut World, node: NodeId, name: NodeName) {
+    fn fence(&self, world: &mut World, node: NodeId, name: NodeName) {
         let asked = self.anybody(world);
         let person = "ann".to_owned();
         let fleet = world.judge.newest();
@@ -563,9 +571,7 @@ impl Director {
         if member && (permit.is_none() || remove_first) {
             ask(world, asked, Operation::Remove { node: name, person: person.clone() });
         }
-        let fresh = permit.filter(|permit| !self.overridden.contains(permit));
-        if let Some(permit) = fresh.filter(|_| !member || !remove_first) {
-            self.overridden.insert(permit);
+        if let Some(permit) = permit.filter(|_| !member || !remove_first) {
             let reason = "powered off".to_owned();
             ask(world, asked, Operation::Override { permit, fenced: true, reason, person });
         }

@@ -10,18 +10,18 @@ use serde::Serialize;
 pub struct Tally {
     /// Runs.
     pub seeds: u64,
-    /// Inputs that daemons took, and the like.
+    /// What the trace records: frames, wakes, steps of the log and what is said of them.
     pub events: u64,
     /// Virtual time.
     #[serde(rename = "virtual_hours", serialize_with = "as_hours")]
     pub time: Duration,
     /// Permits that were granted.
     pub permits: u64,
-    /// Rollouts, by how they ended.
+    /// Rollouts that the log remembers in the end, by how they ended.
     pub rollouts: BTreeMap<&'static str, u64>,
     /// Faults and orders, by their kind.
     pub faults: BTreeMap<&'static str, u64>,
-    /// Faults and orders that came at a chosen moment, by that moment.
+    /// Traps that were sprung, by the moment that they waited for.
     pub traps: BTreeMap<&'static str, u64>,
     /// Answers to people, by what they said.
     pub answers: BTreeMap<&'static str, u64>,

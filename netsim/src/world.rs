@@ -481,9 +481,9 @@ impl World {
         }
     }
 
-    /// A person tries again on another node.
+    /// A person tries again on another node, as soon as there is one.
     pub(crate) fn again(&mut self, operation: Operation, tries: u32) {
-        let Some(host) = self.rng.pick(&self.alive()).copied() else { return };
+        let host = self.rng.pick(&self.alive()).copied().unwrap_or_default();
         let operation = Box::new(operation);
         let event = Event::Operate { host, operation, tries: tries + 1 };
         self.after(Duration::from_secs(2), event);
@@ -498,7 +498,7 @@ fn confirms_early() -> bool {
     mutant::active(Mutant::SkippedSync) || mutant::active(Mutant::SendBeforePersist)
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
         .unwrap_or_else(|| "without words".to_owned())
