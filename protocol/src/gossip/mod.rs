@@ -60,7 +60,8 @@ pub struct Gossip {
     asked: Asked,
     fresh: BTreeSet<ReleaseId>,
     head: Head,
-    head_told: Head,
+    /// Of whom, in which term, the neighbours were last told that it leads.
+    leader_told: (u64, Option<NodeId>),
     news_at: Instant,
     digest_at: Instant,
     rng: Rng,
@@ -78,7 +79,7 @@ impl Gossip {
             asked: Asked::default(),
             fresh: BTreeSet::new(),
             head: Head::default(),
-            head_told: Head::default(),
+            leader_told: (0, None),
             news_at: Instant::ZERO,
             digest_at: Instant::ZERO,
             rng: Rng::new(seed),
@@ -284,7 +285,7 @@ impl Gossip {
     // --- what is told unasked -----------------------------------------------------------------------
 
     fn has_news(&self) -> bool {
-        self.head != self.head_told || !self.fresh.is_empty()
+        self.leader_told != (self.head.term, self.head.leader) || !self.fresh.is_empty()
     }
 
     fn tell_news(&mut self, now: Instant) {
@@ -293,11 +294,12 @@ impl Gossip {
         }
         self.news_at = now.after(NEWS_EVERY);
         let fresh = core::mem::take(&mut self.fresh);
-        let (head, moved) = (self.head, self.head != self.head_told);
-        self.head_told = head;
+        let head = self.head;
+        let leader = (head.term, head.leader);
+        let changed = core::mem::replace(&mut self.leader_told, leader) != leader;
         let mut news = Vec::new();
         for (to, neighbour) in &self.neighbours {
-            if moved && is_news(neighbour.head, head) {
+            if changed && is_news(neighbour.head, head) {
                 news.push((*to, GossipMessage::Head(head)));
             }
             let ids: Vec<_> = fresh.iter().copied().filter(|id| !neighbour.knows(*id)).collect();
@@ -336,10 +338,11 @@ impl Gossip {
     }
 }
 
-/// Whether one that said `theirs` learns anything from `ours`.
+/// Whether one that said `theirs` is to hear at once of `ours`: of another leader. That the log has moved
+/// the leader tells everybody who is connected to it with the entries themselves, and the digests tell
+/// the rest.
 fn is_news(theirs: Head, ours: Head) -> bool {
-    let leads = ours.leader.is_some() && ours.leader != theirs.leader;
-    ours.index > theirs.index || ours.term > theirs.term || leads
+    ours.term > theirs.term || (ours.leader.is_some() && ours.leader != theirs.leader)
 }
 
 /// Bytes of a header on the wire, to within a few.

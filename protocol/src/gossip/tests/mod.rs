@@ -106,18 +106,34 @@ fn the_head_of_the_log_is_known_everywhere_and_not_told_back() {
     assert_eq!(net.hosts[0].sent["head"], 19);
 }
 
+/// The leader tells them the entries themselves.
 #[test]
-fn a_log_that_moves_fast_is_told_fifty_times_a_second_at_most() {
+fn that_the_log_moves_is_told_with_the_digests() {
     let mut net = Net::linked(2, 4);
+    net.feed(0, Input::Head(head(0)));
     net.run(SECOND);
     net.forget_counts();
-    for index in 0..1000 {
+    for index in 1..1000 {
         net.feed(0, Input::Head(head(index)));
         net.run(Duration::from_millis(1));
     }
-    assert!((45..=51).contains(&net.hosts[0].sent["head"]), "{:?}", net.hosts[0].sent);
+    assert_eq!(net.hosts[0].sent.get("head"), None);
+    net.run(SECOND * 6 / 5);
+    assert_eq!(net.hosts[1].heads[&0], head(999));
+}
+
+#[test]
+fn another_leader_is_told_at_once_and_fifty_times_a_second_at_most() {
+    let mut net = Net::linked(2, 4);
     net.run(SECOND);
-    assert_eq!(net.hosts[1].heads[&0], head(999), "and the last one is told");
+    net.forget_counts();
+    for term in 0..1000 {
+        net.feed(0, Input::Head(Head { term, ..head(5) }));
+        net.run(Duration::from_millis(1));
+    }
+    assert!((45..=51).contains(&net.hosts[0].sent["head"]), "{:?}", net.hosts[0].sent);
+    net.run(SECOND / 10);
+    assert_eq!(net.hosts[1].heads[&0].term, 999, "and the last one is told");
 }
 
 #[test]
