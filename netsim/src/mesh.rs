@@ -22,6 +22,9 @@ use crate::link::ZONES;
 use crate::shape::Shape;
 use crate::store::{Made, Temper};
 
+/// Nodes that one token may let in: more than any mesh here has, with those that come again as new ones.
+const TOKEN_USES: u32 = 100_000;
+
 /// The wall clock at the world's start.
 pub(crate) const EPOCH: u64 = 1_800_000_000;
 
@@ -60,8 +63,15 @@ impl Mesh {
         let publisher = SecretKey::from_seed(secret(rng));
         let expires = UnixTime(EPOCH + 7 * 86_400); // further than any clock here is set
         let at = (0..BOOTSTRAP).map(|host| address(host).as_str().to_owned()).collect();
-        let token =
-            JoinToken::issue(&root, mesh_name(), secret(rng), expires, 100, Role::Member, at);
+        let token = JoinToken::issue(
+            &root,
+            mesh_name(),
+            secret(rng),
+            expires,
+            TOKEN_USES,
+            Role::Member,
+            at,
+        );
         Self { root, publisher, token }
     }
 
