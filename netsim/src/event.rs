@@ -69,6 +69,8 @@ pub(crate) enum Event {
     Mended { host: Host, what: Mended },
     /// A service that was ill is ready again.
     Well { host: Host, process: u64 },
+    /// A service that flaps dies again, and so many times in all.
+    Flap { host: Host, left: u32 },
     /// A member lies no more.
     Honest { host: Host },
     /// A member says old words without end.

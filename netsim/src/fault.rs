@@ -157,6 +157,9 @@ pub(crate) enum Fault {
     Override { host: Host },
 }
 
+/// What a restored disk is counted as, when it comes to it.
+pub(crate) const RESTORED: &str = "old disk restored";
+
 impl Fault {
     /// What it is counted as.
     pub(crate) fn kind(&self) -> &'static str {
@@ -169,7 +172,7 @@ impl Fault {
             Self::Pause { .. } => "daemon stands still",
             Self::Lose { .. } => "machine lost for ever",
             Self::Wipe { .. } => "disk wiped",
-            Self::Restore { .. } => "old disk restored",
+            Self::Restore { .. } => RESTORED,
             Self::Sleep { .. } => "clock jumps",
             Self::WallClock { .. } => "wall clock set",
             Self::Partition { .. } => "partition",

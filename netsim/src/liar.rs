@@ -89,13 +89,14 @@ fn boast(world: &World, frame: &[u8]) -> Option<Vec<u8>> {
 }
 
 impl World {
-    /// From now on `host` lies, until [`Event::Honest`].
-    pub(crate) fn lies(&mut self, host: Host, manner: Manner, wait: Duration) {
+    /// From now on `host` lies, until [`Event::Honest`]; whether it is there.
+    pub(crate) fn lies(&mut self, host: Host, manner: Manner, wait: Duration) -> bool {
         self.hosts[host].liar = Some(Liar::new(manner));
         self.after(wait, Event::Honest { host });
         if manner == Manner::Floods {
             self.after(FLOOD_EVERY, Event::Flood { host });
         }
+        !self.hosts[host].lost
     }
 
     /// What `from` says instead of `frame`; what it says besides goes out at once.

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use baton_protocol::peer::{Input, Peer};
 use baton_protocol::time::Instant;
 
-use crate::event::{Event, Host, Step};
+use crate::event::{Event, Host};
 use crate::mesh::{mesh_name, name};
 use crate::rig::Rig;
 use crate::service::Spoken;
@@ -84,52 +84,58 @@ impl World {
         }
     }
 
-    pub(crate) fn crash_for(&mut self, host: Host, wait: Duration) {
+    /// A daemon is gone for a while; whether there was one.
+    pub(crate) fn crash_for(&mut self, host: Host, wait: Duration) -> bool {
+        let lived = self.hosts[host].peer.is_some();
         self.crash(host);
         self.after(wait, Event::Restart { host });
+        lived
     }
 
-    pub(crate) fn crash_holder(&mut self, wait: Duration) {
+    pub(crate) fn crash_holder(&mut self, wait: Duration) -> bool {
         let holders = self.judge.newest().permits().values().map(|permit| permit.node);
         let holders: Vec<_> = holders.filter_map(|node| self.names.get(&node).copied()).collect();
-        if let Some(host) = self.rng.pick(&holders).copied() {
-            self.crash_for(host, wait);
-        }
+        let host = self.rng.pick(&holders).copied();
+        host.is_some_and(|host| self.crash_for(host, wait))
     }
 
     /// The daemons go all at once, and some of the services with their machines.
-    pub(crate) fn power_cut(&mut self, hosts: &[Host], wait: Duration) {
+    pub(crate) fn power_cut(&mut self, hosts: &[Host], wait: Duration) -> bool {
+        let mut felt = false;
         for host in hosts {
             let down = self.within(wait);
-            self.crash_for(*host, down);
+            felt |= self.crash_for(*host, down);
             if self.rng.chance(1, 3) {
-                let process = self.hosts[*host].service.number;
-                self.service_step(*host, process, Step::Dies);
+                felt |= self.service_dies(*host);
             }
         }
+        felt
     }
 
-    pub(crate) fn lose(&mut self, host: Host) {
+    pub(crate) fn lose(&mut self, host: Host) -> bool {
+        if self.hosts[host].lost {
+            return false;
+        }
         self.take_away(host);
-        self.hosts[host].lost = true;
+        true
     }
 
     /// The disk is gone: what comes back is a new node.
-    pub(crate) fn wipe(&mut self, host: Host, wait: Duration) {
+    pub(crate) fn wipe(&mut self, host: Host, wait: Duration) -> bool {
         if self.hosts[host].lost {
-            return;
+            return false;
         }
         self.take_away(host);
-        self.hosts[host].lost = true;
         self.after(wait.max(2 * CUT_WITHIN), Event::Reborn { host });
+        true
     }
 
     fn take_away(&mut self, host: Host) {
         self.crash(host);
-        let process = self.hosts[host].service.number;
-        self.service_step(host, process, Step::Dies);
-        let config = &self.hosts[host].config;
-        self.gone.insert(config.node, config.name.clone());
+        self.service_dies(host);
+        let rig = &mut self.hosts[host];
+        rig.lost = true;
+        self.gone.insert(rig.config.node, rig.config.name.clone());
     }
 
     pub(crate) fn reborn(&mut self, host: Host) {
@@ -149,14 +155,15 @@ impl World {
     }
 
     /// A daemon stands still: nothing reaches it, and its clock goes on.
-    pub(crate) fn pause(&mut self, host: Host, wait: Duration) {
+    pub(crate) fn pause(&mut self, host: Host, wait: Duration) -> bool {
         if self.hosts[host].peer.is_none() || self.hosts[host].stopped.is_some() {
-            return;
+            return false;
         }
         self.judge.silent(self.now, host);
         self.hosts[host].stopped = Some(VecDeque::new());
         let life = self.hosts[host].life;
         self.after(wait, Event::Continue { host, life });
+        true
     }
 
     pub(crate) fn go_on(&mut self, host: Host, life: u64) {
@@ -181,11 +188,13 @@ impl World {
     }
 
     /// The whole machine has slept, by its own clock.
-    pub(crate) fn sleep(&mut self, host: Host, by: Duration) {
+    pub(crate) fn sleep(&mut self, host: Host, by: Duration) -> bool {
         let rig = &mut self.hosts[host];
+        let lives = rig.peer.is_some();
         rig.offset += u64::try_from(by.as_micros()).unwrap_or_default();
         rig.wake_at = None;
         self.feed(host, Input::Timeout);
+        lives
     }
 
     /// The state cannot be written: the daemon ends, as what it says would rest on nothing, and its

@@ -256,6 +256,7 @@ fn print_total(total: &Tally) {
     for (kind, count) in &total.faults {
         println!("{count:>9} {kind}");
     }
+    println!("in vain: {}", in_words(&total.in_vain));
     println!("of them, or more, at a chosen moment: {}", in_words(&total.traps));
 }
 

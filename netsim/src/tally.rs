@@ -19,8 +19,10 @@ pub struct Tally {
     pub permits: u64,
     /// Rollouts, by how they ended.
     pub rollouts: BTreeMap<&'static str, u64>,
-    /// Faults and orders, by their kind.
+    /// Faults and orders that somebody felt, by their kind.
     pub faults: BTreeMap<&'static str, u64>,
+    /// Those that nobody did: whom they were meant for was down or gone, say.
+    pub in_vain: BTreeMap<&'static str, u64>,
     /// Faults and orders that came at a chosen moment, by that moment.
     pub traps: BTreeMap<&'static str, u64>,
     /// Answers to people, by what they said.
@@ -46,6 +48,7 @@ impl Tally {
         let both = [
             (&mut self.rollouts, &other.rollouts),
             (&mut self.faults, &other.faults),
+            (&mut self.in_vain, &other.in_vain),
             (&mut self.traps, &other.traps),
             (&mut self.answers, &other.answers),
         ];

@@ -209,25 +209,25 @@ impl World {
         }
     }
 
-    /// Breaks some connections, whichever there are.
-    pub(crate) fn cut_some(&mut self, count: usize) {
+    /// Breaks some connections, whichever there are; whether there are any.
+    pub(crate) fn cut_some(&mut self, count: usize) -> bool {
         let mut all = self.net.all();
         self.rng.shuffle(&mut all);
         all.truncate(count);
-        for conn in all {
+        for conn in &all {
             let delay = self.within(Duration::from_millis(200));
-            self.after(delay, Event::Cut { conn });
+            self.after(delay, Event::Cut { conn: *conn });
         }
+        !all.is_empty()
     }
 
-    /// Cuts a host, and some others with it, off from all the rest.
-    pub(crate) fn cut_off(&mut self, host: Host, others: usize) {
+    /// The ways between a host, and some others with it, and all the rest.
+    pub(crate) fn ways_around(&mut self, host: Host, others: usize) -> Vec<(Host, Host)> {
         let mut all: Vec<Host> = (0..self.hosts.len()).filter(|it| *it != host).collect();
         self.rng.shuffle(&mut all);
         let rest = all.split_off(others.min(all.len()));
         all.push(host);
         let ways = all.iter().flat_map(|a| rest.iter().flat_map(|b| [(*a, *b), (*b, *a)]));
-        let ways: Vec<_> = ways.collect();
-        self.partition(&ways);
+        ways.collect()
     }
 }

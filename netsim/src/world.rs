@@ -181,6 +181,9 @@ impl World {
             Event::Restore { host, disk } => self.restore(host, *disk),
             Event::Mended { host, what } => self.mended(host, what),
             Event::Well { host, process } => self.service_step(host, process, Step::Ready),
+            Event::Flap { host, left } => {
+                self.flap(host, left);
+            }
             Event::Honest { host } => self.hosts[host].liar = None,
             Event::Flood { host } => self.flood(host),
             Event::Heal => self.heal(),
