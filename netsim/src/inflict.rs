@@ -10,11 +10,12 @@ use baton_protocol::peer::Operation;
 
 use crate::bulk::LINK_BYTES_PER_MS;
 use crate::disk::Disk;
-use crate::event::{Event, Host, Mended, Step};
+use crate::event::{Event, Host, Step};
 use crate::fault::{FLAP_EVERY, Fault, RESTORED};
 use crate::mesh::group;
 use crate::rig::SYNC_MILLIS;
 use crate::shape::capped;
+use crate::spells::Spell;
 use crate::tally::count;
 use crate::world::World;
 
@@ -91,20 +92,20 @@ impl World {
             Fault::Breaks { count } => self.cut_some(count).into(),
             Fault::Loss { host, permille, wait } => {
                 self.net.set_loss(host, permille);
-                self.worse_for(host, Mended::Loss, wait)
+                self.worse_for(host, Spell::Loss, wait)
             }
             Fault::Thin { host, bytes_per_ms, wait } => {
                 self.bulk.set_link(host, bytes_per_ms);
                 self.flow();
-                self.worse_for(host, Mended::Link, wait)
+                self.worse_for(host, Spell::Link, wait)
             }
             Fault::SlowDisk { host, millis, wait } => {
                 self.hosts[host].sync_millis = millis;
-                self.worse_for(host, Mended::Syncs, wait)
+                self.worse_for(host, Spell::Syncs, wait)
             }
             Fault::FullDisk { host, wait } => {
                 self.hosts[host].full = true;
-                self.worse_for(host, Mended::Room, wait)
+                self.worse_for(host, Spell::Room, wait)
             }
             Fault::Rot { host, count } => self.rot(host, count).into(),
             Fault::ServiceDies { host } => self.service_dies(host).into(),
@@ -167,15 +168,15 @@ impl World {
     }
 
     /// Something of `host` is worse, and is mended after `wait`.
-    fn worse_for(&mut self, host: Host, what: Mended, wait: Duration) -> Effect {
-        self.after(wait, Event::Mended { host, what });
+    fn worse_for(&mut self, host: Host, spell: Spell, wait: Duration) -> Effect {
+        self.spell(host, spell, wait);
         (!self.hosts[host].lost).into()
     }
 
     /// Frames of these ways are held back for a while; whether both ends of one are there.
     fn part(&mut self, ways: &[(Host, Host)], wait: Duration) -> bool {
         self.partition(ways);
-        self.after(wait, Event::Heal);
+        self.after(wait, Event::Heal { ways: ways.to_vec() });
         self.joins_any(ways)
     }
 
@@ -183,16 +184,33 @@ impl World {
         ways.iter().any(|(a, b)| !self.hosts[*a].lost && !self.hosts[*b].lost)
     }
 
-    /// What was worse for a while is as it should be.
-    pub(crate) fn mended(&mut self, host: Host, what: Mended) {
-        match what {
-            Mended::Loss => self.net.set_loss(host, 0),
-            Mended::Link => {
+    /// Something of `host` is otherwise for a while.
+    pub(crate) fn spell(&mut self, host: Host, spell: Spell, wait: Duration) {
+        let until = self.hosts[host].spells.extend(spell, self.now.after(wait));
+        self.at(until, Event::Over { host, spell });
+    }
+
+    /// What was otherwise for a while is as it should be, unless it lasts longer meanwhile.
+    pub(crate) fn over(&mut self, host: Host, spell: Spell) {
+        if !self.hosts[host].spells.is_over(spell, self.now) {
+            return;
+        }
+        match spell {
+            Spell::Down => self.start(host),
+            Spell::Still => self.go_on(host),
+            Spell::Loss => self.net.set_loss(host, 0),
+            Spell::Link => {
                 self.bulk.set_link(host, LINK_BYTES_PER_MS);
                 self.flow();
             }
-            Mended::Syncs => self.hosts[host].sync_millis = SYNC_MILLIS,
-            Mended::Room => self.hosts[host].full = false,
+            Spell::Syncs => self.hosts[host].sync_millis = SYNC_MILLIS,
+            Spell::Room => self.hosts[host].full = false,
+            Spell::Ill => {
+                if let Some(process) = self.hosts[host].ill.take() {
+                    self.service_step(host, process, Step::Ready);
+                }
+            }
+            Spell::Lie => self.hosts[host].liar = None,
         }
     }
 
@@ -207,8 +225,13 @@ impl World {
     fn service_ill(&mut self, host: Host, wait: Duration) -> bool {
         let service = &self.hosts[host].service;
         let (process, ready) = (service.number, service.is_ready());
+        let rig = &mut self.hosts[host];
+        if rig.ill != Some(process) {
+            rig.spells.end(Spell::Ill);
+            rig.ill = Some(process);
+        }
         self.service_step(host, process, Step::Unready);
-        self.after(wait, Event::Well { host, process });
+        self.spell(host, Spell::Ill, wait);
         ready
     }
 
@@ -236,7 +259,7 @@ impl World {
             let begin = self.within(wait / 2);
             let end = wait / 2 + self.within(wait / 2);
             self.after(begin, Event::Clog { way });
-            self.after(end, Event::Unclog { ways: vec![way] });
+            self.after(end, Event::Heal { ways: vec![way] });
         }
         felt
     }

@@ -9,6 +9,7 @@ use baton_protocol::wire::Message;
 use serde::Deserialize;
 
 use crate::event::{Event, Host};
+use crate::spells::Spell;
 use crate::world::World;
 
 /// Frames that one remembers, to say them again.
@@ -52,12 +53,14 @@ impl Manner {
 #[derive(Debug)]
 pub(crate) struct Liar {
     pub(crate) manner: Manner,
+    /// Which of this host's lies it is.
+    number: u64,
     said: VecDeque<Vec<u8>>,
 }
 
 impl Liar {
-    pub(crate) fn new(manner: Manner) -> Self {
-        Self { manner, said: VecDeque::new() }
+    pub(crate) fn new(manner: Manner, number: u64) -> Self {
+        Self { manner, number, said: VecDeque::new() }
     }
 
     fn remember(&mut self, frame: &[u8]) {
@@ -89,12 +92,15 @@ fn boast(world: &World, frame: &[u8]) -> Option<Vec<u8>> {
 }
 
 impl World {
-    /// From now on `host` lies, until [`Event::Honest`]; whether it is there.
+    /// From now on `host` lies for a while; whether it is there.
     pub(crate) fn lies(&mut self, host: Host, manner: Manner, wait: Duration) -> bool {
-        self.hosts[host].liar = Some(Liar::new(manner));
-        self.after(wait, Event::Honest { host });
+        let rig = &mut self.hosts[host];
+        rig.lies += 1;
+        let lie = rig.lies;
+        rig.liar = Some(Liar::new(manner, lie));
+        self.spell(host, Spell::Lie, wait);
         if manner == Manner::Floods {
-            self.after(FLOOD_EVERY, Event::Flood { host });
+            self.after(FLOOD_EVERY, Event::Flood { host, lie });
         }
         !self.hosts[host].lost
     }
@@ -121,11 +127,11 @@ impl World {
         self.hosts[host].liar.as_ref()?.said.get(at).cloned()
     }
 
-    pub(crate) fn flood(&mut self, host: Host) {
-        if self.hosts[host].liar.as_ref().is_none_or(|liar| liar.manner != Manner::Floods) {
+    pub(crate) fn flood(&mut self, host: Host, lie: u64) {
+        if self.hosts[host].liar.as_ref().is_none_or(|liar| liar.number != lie) {
             return;
         }
-        self.after(FLOOD_EVERY, Event::Flood { host });
+        self.after(FLOOD_EVERY, Event::Flood { host, lie });
         let peers = self.net.peers_of(host);
         let Some(to) = self.rng.pick(&peers).copied() else { return };
         for _ in 0..FLOOD {

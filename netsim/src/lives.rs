@@ -1,7 +1,6 @@
 //! How daemons start, stop, crash and are lost.
 
 use core::time::Duration;
-use std::collections::VecDeque;
 
 use baton_protocol::peer::{Input, Peer};
 use baton_protocol::time::Instant;
@@ -10,6 +9,7 @@ use crate::event::{Event, Host};
 use crate::mesh::{mesh_name, name};
 use crate::rig::Rig;
 use crate::service::Spoken;
+use crate::spells::Spell;
 use crate::world::{PROBE_EVERY, World};
 
 /// Inputs that a daemon which stands still has waiting: what the kernel's queues hold, and more.
@@ -24,7 +24,8 @@ const RESTART_PAUSE: Duration = Duration::from_secs(5);
 impl World {
     /// Starts a daemon: the founder's first life founds the mesh.
     pub(crate) fn start(&mut self, host: Host) {
-        if self.hosts[host].peer.is_some() || self.hosts[host].lost {
+        let there = self.hosts[host].spells.is_over(Spell::Down, self.now);
+        if !there || self.hosts[host].peer.is_some() || self.hosts[host].lost {
             return;
         }
         let (seed, wall) = (self.rng.next_u64(), self.wall_clock(host));
@@ -72,6 +73,7 @@ impl World {
         rig.store.crash(&mut self.rng);
         rig.synced_until = Instant::ZERO;
         rig.stopped = None;
+        rig.spells.end(Spell::Still);
         let requests = core::mem::take(&mut rig.requests);
         for asked in requests.into_values() {
             self.again(asked.operation, asked.tries);
@@ -88,7 +90,7 @@ impl World {
     pub(crate) fn crash_for(&mut self, host: Host, wait: Duration) -> bool {
         let lived = self.hosts[host].peer.is_some();
         self.crash(host);
-        self.after(wait, Event::Restart { host });
+        self.spell(host, Spell::Down, wait);
         lived
     }
 
@@ -126,7 +128,9 @@ impl World {
             return false;
         }
         self.take_away(host);
-        self.after(wait.max(2 * CUT_WITHIN), Event::Reborn { host });
+        let back = self.now.after(wait.max(2 * CUT_WITHIN));
+        let back = self.hosts[host].spells.extend(Spell::Down, back);
+        self.at(back, Event::Reborn { host });
         true
     }
 
@@ -156,20 +160,16 @@ impl World {
 
     /// A daemon stands still: nothing reaches it, and its clock goes on.
     pub(crate) fn pause(&mut self, host: Host, wait: Duration) -> bool {
-        if self.hosts[host].peer.is_none() || self.hosts[host].stopped.is_some() {
+        if self.hosts[host].peer.is_none() {
             return false;
         }
         self.judge.silent(self.now, host);
-        self.hosts[host].stopped = Some(VecDeque::new());
-        let life = self.hosts[host].life;
-        self.after(wait, Event::Continue { host, life });
+        self.hosts[host].stopped.get_or_insert_default();
+        self.spell(host, Spell::Still, wait);
         true
     }
 
-    pub(crate) fn go_on(&mut self, host: Host, life: u64) {
-        if self.hosts[host].life != life {
-            return;
-        }
+    pub(crate) fn go_on(&mut self, host: Host) {
         let Some(waiting) = self.hosts[host].stopped.take() else { return };
         self.note(&format!("host {host} goes on"));
         for input in waiting {

@@ -9,6 +9,7 @@ use baton_protocol::time::Instant;
 use crate::disk::Disk;
 use crate::liar::Liar;
 use crate::service::Service;
+use crate::spells::Spells;
 use crate::store::Store;
 
 /// The longest that a sync of a good disk takes.
@@ -40,6 +41,12 @@ pub(crate) struct Rig {
     /// Its disk takes no writes.
     pub(crate) full: bool,
     pub(crate) liar: Option<Liar>,
+    /// Counts its lies.
+    pub(crate) lies: u64,
+    /// The number of the process that was made ill.
+    pub(crate) ill: Option<u64>,
+    /// How long what was done to it lasts.
+    pub(crate) spells: Spells,
     pub(crate) disk: Disk,
     pub(crate) store: Store,
     pub(crate) service: Service,
@@ -70,6 +77,9 @@ impl Rig {
             restored: false,
             full: false,
             liar: None,
+            lies: 0,
+            ill: None,
+            spells: Spells::default(),
             disk: Disk::default(),
             store: Store::default(),
             service: Service::new(),

@@ -104,18 +104,12 @@ impl World {
         }
     }
 
-    pub(crate) fn heal(&mut self) {
-        self.note("the network is whole");
-        let owed = self.net.heal();
-        self.deliver_owed(owed);
-    }
-
-    pub(crate) fn unclog(&mut self, ways: &[(Host, Host)]) {
+    /// One fault fewer holds these ways back.
+    pub(crate) fn heal(&mut self, ways: &[(Host, Host)]) {
         let owed = self.net.unblock(ways);
-        self.deliver_owed(owed);
-    }
-
-    fn deliver_owed(&mut self, owed: Vec<(ConnId, [Host; 2], usize)>) {
+        if self.net.is_whole() {
+            self.note("the network is whole");
+        }
         for (conn, [from, to], owed) in owed {
             for _ in 0..owed {
                 let delay = Duration::from_millis(1);

@@ -177,18 +177,14 @@ impl World {
             Event::Fault(fault) => self.inflict(*fault),
             Event::Restart { host } => self.start(host),
             Event::Reborn { host } => self.reborn(host),
-            Event::Continue { host, life } => self.go_on(host, life),
             Event::Restore { host, disk } => self.restore(host, *disk),
-            Event::Mended { host, what } => self.mended(host, what),
-            Event::Well { host, process } => self.service_step(host, process, Step::Ready),
+            Event::Over { host, spell } => self.over(host, spell),
             Event::Flap { host, left } => {
                 self.flap(host, left);
             }
-            Event::Honest { host } => self.hosts[host].liar = None,
-            Event::Flood { host } => self.flood(host),
-            Event::Heal => self.heal(),
+            Event::Flood { host, lie } => self.flood(host, lie),
+            Event::Heal { ways } => self.heal(&ways),
             Event::Clog { way } => self.partition(&[way]),
-            Event::Unclog { ways } => self.unclog(&ways),
             Event::Operate { host, operation, tries } => self.operate(host, *operation, tries),
             Event::Confirmed { host, life, token } => self.confirmed(host, life, token),
             Event::Balancer => self.balance(),
