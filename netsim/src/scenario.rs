@@ -388,9 +388,9 @@ impl Director {
         if let Some(story) = self.options.story.clone() {
             return self.follow(world, &story);
         }
-        let releases = if self.options.faults { 1 + world.rng.below(2) } else { 1 };
-        for _ in 0..releases {
-            let temper = self.temper(world);
+        let calm = || vec![Temper::Good];
+        let releases = if self.options.faults { self.plan.releases() } else { calm() };
+        for temper in releases {
             self.deploy(world, temper);
         }
         if self.options.faults {
@@ -406,19 +406,6 @@ impl Director {
         }
         for planned in &story.faults {
             self.plan.add(world, planned.at, planned.fault.clone());
-        }
-    }
-
-    fn temper(&self, world: &mut World) -> Temper {
-        if !self.options.faults {
-            return Temper::Good;
-        }
-        match world.rng.below(12) {
-            0..=1 => Temper::NeverReady,
-            2 => Temper::Dies,
-            3 => Temper::Slow,
-            4 => Temper::Wavers,
-            _ => Temper::Good,
         }
     }
 
