@@ -63,7 +63,7 @@ const LENGTH: Duration = Duration::from_secs(600);
 const ROUNDS_UNTIL: Duration = Duration::from_secs(420);
 
 /// How a run is run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Hosts; the first one founds.
     pub hosts: usize,
@@ -127,14 +127,14 @@ pub struct Summary {
 pub struct Failure {
     /// The seed.
     pub seed: u64,
+    /// How it was run.
+    pub options: Options,
     /// What did not hold.
     pub reason: String,
     /// The last of what happened to those concerned, and to all.
     pub tail: Vec<String>,
     /// The plan of faults.
     pub plan: Vec<(Item, String)>,
-    /// What was left out of it.
-    pub without: BTreeSet<Item>,
     /// The picture, as SVG, if one was wanted.
     pub picture: Option<String>,
 }
@@ -201,8 +201,8 @@ pub fn run(seed: u64, options: &Options) -> Result<Summary, Failure> {
     match world.judge.broken() {
         Some(reason) => {
             let (reason, tail) = (reason.to_owned(), world.trace.tail(reason));
-            let (plan, without) = (director.plan.items, options.without.clone());
-            Err(Failure { seed, reason, tail, plan, without, picture })
+            let (plan, options) = (director.plan.items, options.clone());
+            Err(Failure { seed, options, reason, tail, plan, picture })
         }
         None => Ok(Summary { picture, ..director.summary(world) }),
     }

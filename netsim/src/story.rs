@@ -1,6 +1,8 @@
 //! Scenarios that people write: which releases, which faults, and how it must end.
 
 use core::time::Duration;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use baton_protocol::fleet::policy::Cap;
 use serde::Deserialize;
@@ -10,7 +12,7 @@ use crate::shape::{Shape, capped};
 use crate::store::Temper;
 
 /// One scenario, as a file in `netsim/scenarios/` has it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Story {
     /// What it shows, in a sentence.
@@ -29,10 +31,13 @@ pub struct Story {
     pub(crate) ends: String,
     #[serde(default, rename = "fault")]
     pub(crate) faults: Vec<Planned>,
+    /// Where it was read.
+    #[serde(skip)]
+    file: PathBuf,
 }
 
 /// A fault, and how long after the first of those releases is seeded it happens.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Planned {
     #[serde(with = "seconds")]
     pub(crate) at: Duration,
@@ -41,6 +46,19 @@ pub(crate) struct Planned {
 }
 
 impl Story {
+    /// Reads a scenario from a file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is no scenario.
+    pub fn open(file: &Path) -> io::Result<Self> {
+        let story = Self::read(&std::fs::read_to_string(file)?).map_err(io::Error::other)?;
+        Ok(Self { file: file.to_owned(), ..story })
+    }
+
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
+    }
+
     /// Reads a scenario.
     ///
     /// # Errors
