@@ -50,6 +50,8 @@ pub(crate) enum Fault {
     },
     /// A machine never comes back.
     Lose { host: Host },
+    /// The same of one that holds a permit at that moment.
+    LoseHolder,
     /// A machine loses its disk, and comes back as a new node.
     Wipe {
         host: Host,
@@ -171,6 +173,7 @@ impl Fault {
             Self::Away { .. } => "machine away",
             Self::Pause { .. } => "daemon stands still",
             Self::Lose { .. } => "machine lost for ever",
+            Self::LoseHolder => "a permit's holder lost for ever",
             Self::Wipe { .. } => "disk wiped",
             Self::Restore { .. } => RESTORED,
             Self::Sleep { .. } => "clock jumps",
@@ -222,7 +225,57 @@ impl Fault {
             | Self::ServiceIll { wait, .. }
             | Self::Lies { wait, .. } => *wait,
             Self::ServiceFlaps { times, .. } => FLAP_EVERY * *times,
-            _ => Duration::ZERO,
+            Self::Lose { .. }
+            | Self::LoseHolder
+            | Self::Sleep { .. }
+            | Self::WallClock { .. }
+            | Self::Breaks { .. }
+            | Self::Rot { .. }
+            | Self::ServiceDies { .. }
+            | Self::Deploy { .. }
+            | Self::Steer { .. }
+            | Self::Cap { .. }
+            | Self::Remove { .. }
+            | Self::Quarantine { .. }
+            | Self::Override { .. } => Duration::ZERO,
+        }
+    }
+
+    /// The hosts that it names.
+    pub(crate) fn hosts(&self) -> Vec<Host> {
+        match self {
+            Self::Crash { host, .. }
+            | Self::Away { host, .. }
+            | Self::Pause { host, .. }
+            | Self::Lose { host }
+            | Self::Wipe { host, .. }
+            | Self::Restore { host, .. }
+            | Self::Sleep { host, .. }
+            | Self::WallClock { host, .. }
+            | Self::CutOff { host, .. }
+            | Self::Loss { host, .. }
+            | Self::Thin { host, .. }
+            | Self::SlowDisk { host, .. }
+            | Self::FullDisk { host, .. }
+            | Self::Rot { host, .. }
+            | Self::ServiceDies { host }
+            | Self::ServiceIll { host, .. }
+            | Self::ServiceFlaps { host, .. }
+            | Self::Lies { host, .. }
+            | Self::Remove { host }
+            | Self::Quarantine { host }
+            | Self::Override { host } => vec![*host],
+            Self::PowerCut { hosts, .. } => hosts.clone(),
+            Self::Partition { ways, .. } | Self::Clog { ways, .. } => {
+                ways.iter().flat_map(|(from, to)| [*from, *to]).collect()
+            }
+            Self::CrashLeader { .. }
+            | Self::CrashHolder { .. }
+            | Self::LoseHolder
+            | Self::Breaks { .. }
+            | Self::Deploy { .. }
+            | Self::Steer { .. }
+            | Self::Cap { .. } => Vec::new(),
         }
     }
 }

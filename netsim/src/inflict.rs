@@ -64,7 +64,9 @@ impl World {
             Fault::CrashLeader { wait } => {
                 self.leader().is_some_and(|host| self.crash_for(host, wait)).into()
             }
-            Fault::CrashHolder { wait } => self.crash_holder(wait).into(),
+            Fault::CrashHolder { wait } => {
+                self.holder().is_some_and(|host| self.crash_for(host, wait)).into()
+            }
             Fault::PowerCut { hosts, wait } => self.power_cut(&hosts, wait).into(),
             Fault::Away { host, wait } => {
                 let died = self.service_dies(host);
@@ -72,6 +74,7 @@ impl World {
             }
             Fault::Pause { host, wait } => self.pause(host, wait).into(),
             Fault::Lose { host } => self.lose(host).into(),
+            Fault::LoseHolder => self.holder().is_some_and(|host| self.lose(host)).into(),
             Fault::Wipe { host, wait } => self.wipe(host, wait).into(),
             Fault::Restore { host, age } => {
                 let disk = Box::new(self.hosts[host].disk.copy());

@@ -46,7 +46,7 @@ mod world;
 pub use plan::Item;
 pub use scenario::{Failure, Options, Summary, run};
 pub use shrink::shrink;
-pub use story::Story;
+pub use story::{Story, StoryError};
 pub use tally::Tally;
 
 use baton_protocol::mutant::Mutant;

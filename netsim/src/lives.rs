@@ -94,11 +94,11 @@ impl World {
         lived
     }
 
-    pub(crate) fn crash_holder(&mut self, wait: Duration) -> bool {
+    /// One of those who hold a permit.
+    pub(crate) fn holder(&mut self) -> Option<Host> {
         let holders = self.judge.newest().permits().values().map(|permit| permit.node);
         let holders: Vec<_> = holders.filter_map(|node| self.names.get(&node).copied()).collect();
-        let host = self.rng.pick(&holders).copied();
-        host.is_some_and(|host| self.crash_for(host, wait))
+        self.rng.pick(&holders).copied()
     }
 
     /// The daemons go all at once, and some of the services with their machines.

@@ -176,9 +176,10 @@ impl Plan {
     /// nobody promises to bear the loss of most voters at once.
     fn bereave(&mut self, world: &mut World, span: Duration) {
         let (at, host) = (self.within(span), self.anybody());
-        let fault = match self.rng.below(3) {
+        let fault = match self.rng.below(4) {
             0 => Fault::Lose { host },
-            1 => Fault::Wipe { host, wait: seconds(1..60, &mut self.rng) },
+            1 => Fault::LoseHolder,
+            2 => Fault::Wipe { host, wait: seconds(1..60, &mut self.rng) },
             _ => Fault::Restore { host, age: seconds(1..60, &mut self.rng) },
         };
         self.add(world, at, fault);

@@ -25,7 +25,7 @@ use crate::plan::{Item, Plan};
 use crate::service::Process;
 use crate::shape::Shape;
 use crate::store::Temper;
-use crate::story::Story;
+use crate::story::{End, Story};
 use crate::tally::{Tally, count};
 use crate::world::World;
 
@@ -591,23 +591,17 @@ impl Director {
     /// Whether a scenario ended as it must.
     fn compare(&self, world: &mut World) {
         let group = world.judge.newest().groups().get(&group());
-        let last = group.and_then(|it| it.rollouts.last()).map(|it| end_of(&it.phase));
-        if let Some(story) = &self.options.story
-            && last != Some(story.ends.as_str())
-        {
+        let last = group.and_then(|it| it.rollouts.last()).map(|it| End::of(&it.phase));
+        let Some(story) = &self.options.story else { return };
+        if last != Some(story.ends) {
             let text = format!("scenario: must end {:?}, and ends {last:?}", story.ends);
             world.judge.fail(&text);
         }
-    }
-}
-
-fn end_of(phase: &Phase) -> &'static str {
-    match phase {
-        Phase::Done => "done",
-        Phase::RolledBack { .. } => "rolled back",
-        Phase::Aborted => "aborted",
-        Phase::Superseded => "superseded",
-        _ => "under way",
+        // It would not show what it says.
+        if !world.tally.in_vain.is_empty() {
+            let text = format!("scenario: nobody feels some faults: {:?}", world.tally.in_vain);
+            world.judge.fail(&text);
+        }
     }
 }
 
@@ -615,7 +609,7 @@ fn end_of(phase: &Phase) -> &'static str {
 fn ends(fleet: &Fleet) -> BTreeMap<&'static str, u64> {
     let mut ends = BTreeMap::new();
     for rollout in fleet.groups().values().flat_map(|group| &group.rollouts) {
-        count(&mut ends, end_of(&rollout.phase));
+        count(&mut ends, End::of(&rollout.phase).name());
     }
     ends
 }
