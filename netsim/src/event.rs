@@ -64,6 +64,8 @@ pub(crate) enum Event {
     Reborn { host: Host },
     /// The state of a daemon is put back to this.
     Restore { host: Host, disk: Box<Disk> },
+    /// A wall clock is put right.
+    ClockRight { host: Host, by_seconds: i64 },
     /// Something may be as it should be again, unless it was made to last longer meanwhile.
     Over { host: Host, spell: Spell },
     /// A service that flaps dies again, and so many times in all.

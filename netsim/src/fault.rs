@@ -70,8 +70,19 @@ pub(crate) enum Fault {
         #[serde(with = "seconds")]
         by: Duration,
     },
-    /// A wall clock is set, forward or back.
-    WallClock { host: Host, by_seconds: i64 },
+    /// A wall clock is set, forward or back, and put right after `wait`.
+    WallClock {
+        host: Host,
+        by_seconds: i64,
+        #[serde(with = "seconds")]
+        wait: Duration,
+    },
+    /// The same of the node that leads at that moment: it judges what has expired.
+    LeaderClock {
+        by_seconds: i64,
+        #[serde(with = "seconds")]
+        wait: Duration,
+    },
 
     /// Frames from some hosts to others are held back for a while.
     Partition {
@@ -94,7 +105,8 @@ pub(crate) enum Fault {
     },
     /// Some connections break, whichever there are.
     Breaks { count: usize },
-    /// Of what a host sends and gets, so many packets in a thousand are lost.
+    /// Of what a host sends and gets, so many packets in a thousand are lost: frames wait, and chunks
+    /// are slow.
     Loss {
         host: Host,
         permille: u64,
@@ -122,7 +134,8 @@ pub(crate) enum Fault {
         #[serde(with = "seconds")]
         wait: Duration,
     },
-    /// Chunks change on a disk after they were stored.
+    /// Chunks change on a disk after they were stored. A node notices when it hashes them: to send
+    /// them, or to use them for another release. It does not hash a whole release before it starts it.
     Rot { host: Host, count: usize },
 
     /// A service ends by itself.
@@ -178,6 +191,7 @@ impl Fault {
             Self::Restore { .. } => RESTORED,
             Self::Sleep { .. } => "clock jumps",
             Self::WallClock { .. } => "wall clock set",
+            Self::LeaderClock { .. } => "wall clock of the leader set",
             Self::Partition { .. } => "partition",
             Self::CutOff { .. } => "cut off",
             Self::Clog { .. } => "ways clogged",
@@ -215,6 +229,8 @@ impl Fault {
             | Self::Pause { wait, .. }
             | Self::Wipe { wait, .. }
             | Self::Restore { age: wait, .. }
+            | Self::WallClock { wait, .. }
+            | Self::LeaderClock { wait, .. }
             | Self::Partition { wait, .. }
             | Self::CutOff { wait, .. }
             | Self::Clog { wait, .. }
@@ -228,7 +244,6 @@ impl Fault {
             Self::Lose { .. }
             | Self::LoseHolder
             | Self::Sleep { .. }
-            | Self::WallClock { .. }
             | Self::Breaks { .. }
             | Self::Rot { .. }
             | Self::ServiceDies { .. }
@@ -272,6 +287,7 @@ impl Fault {
             Self::CrashLeader { .. }
             | Self::CrashHolder { .. }
             | Self::LoseHolder
+            | Self::LeaderClock { .. }
             | Self::Breaks { .. }
             | Self::Deploy { .. }
             | Self::Steer { .. }

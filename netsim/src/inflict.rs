@@ -82,9 +82,11 @@ impl World {
                 Effect::Later
             }
             Fault::Sleep { host, by } => self.sleep(host, by).into(),
-            Fault::WallClock { host, by_seconds } => {
-                self.hosts[host].wall_ahead += by_seconds;
-                (!self.hosts[host].lost).into()
+            Fault::WallClock { host, by_seconds, wait } => {
+                self.set_clock(host, by_seconds, wait).into()
+            }
+            Fault::LeaderClock { by_seconds, wait } => {
+                self.leader().is_some_and(|host| self.set_clock(host, by_seconds, wait)).into()
             }
             Fault::Partition { ways, wait } => self.part(&ways, wait).into(),
             Fault::CutOff { host, others, wait } => {
@@ -95,6 +97,8 @@ impl World {
             Fault::Breaks { count } => self.cut_some(count).into(),
             Fault::Loss { host, permille, wait } => {
                 self.net.set_loss(host, permille);
+                self.bulk.set_loss(host, permille);
+                self.flow();
                 self.worse_for(host, Spell::Loss, wait)
             }
             Fault::Thin { host, bytes_per_ms, wait } => {
@@ -201,7 +205,11 @@ impl World {
         match spell {
             Spell::Down => self.start(host),
             Spell::Still => self.go_on(host),
-            Spell::Loss => self.net.set_loss(host, 0),
+            Spell::Loss => {
+                self.net.set_loss(host, 0);
+                self.bulk.set_loss(host, 0);
+                self.flow();
+            }
             Spell::Link => {
                 self.bulk.set_link(host, LINK_BYTES_PER_MS);
                 self.flow();
@@ -215,6 +223,12 @@ impl World {
             }
             Spell::Lie => self.hosts[host].liar = None,
         }
+    }
+
+    fn set_clock(&mut self, host: Host, by_seconds: i64, wait: Duration) -> bool {
+        self.hosts[host].wall_ahead += by_seconds;
+        self.after(wait, Event::ClockRight { host, by_seconds });
+        !self.hosts[host].lost
     }
 
     /// A service ends by itself; whether there was one.

@@ -271,6 +271,7 @@ fn print_total(total: &Tally) {
         println!("{count:>9} {kind}");
     }
     println!("in vain: {}", in_words(&total.in_vain));
+    println!("not noticed: {}", in_words(&total.unnoticed));
     println!("of them, or more, at a chosen moment: {}", in_words(&total.traps));
 }
 

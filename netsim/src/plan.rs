@@ -234,17 +234,19 @@ impl Plan {
     fn of_a_disk_or_clock(&mut self) -> Fault {
         let wait = Duration::from_millis(200) + seconds(0..20, &mut self.rng);
         let host = self.anybody();
-        match self.rng.below(8) {
+        match self.rng.below(10) {
             0..=2 => Fault::SlowDisk { host, millis: 50 + self.rng.below(2000), wait },
             3 => Fault::FullDisk { host, wait },
             4 => Fault::Rot { host, count: 1 + self.rng.below(8) as usize },
             5..=6 => Fault::Sleep { host, by: seconds(1..3600, &mut self.rng) },
-            _ => {
-                let by = self.rng.below(2 * 86_400);
-                let by_seconds = i64::try_from(by).unwrap_or_default() - 86_400;
-                Fault::WallClock { host, by_seconds }
-            }
+            7 => Fault::WallClock { host, by_seconds: self.jump(), wait },
+            _ => Fault::LeaderClock { by_seconds: self.jump(), wait },
         }
+    }
+
+    /// Up to a day, forward or back.
+    fn jump(&mut self) -> i64 {
+        i64::try_from(self.rng.below(2 * 86_400)).unwrap_or_default() - 86_400
     }
 
     /// The machine or its service.

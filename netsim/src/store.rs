@@ -134,6 +134,11 @@ impl Store {
         self.kept.get(&release).is_some_and(|kept| kept.sealed)
     }
 
+    /// Whether bytes of the release have changed since.
+    pub(crate) fn is_rotten(&self, release: ReleaseId) -> bool {
+        self.kept.get(&release).is_some_and(|kept| !kept.rotten.is_empty())
+    }
+
     /// A verified chunk is written, if there is room made for it.
     pub(crate) fn put(&mut self, object: ObjectId, index: u32) -> bool {
         let Some(kept) = self.kept.get_mut(&object.release) else { return false };

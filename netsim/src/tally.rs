@@ -23,6 +23,8 @@ pub struct Tally {
     pub faults: BTreeMap<&'static str, u64>,
     /// Those that nobody did: whom they were meant for was down or gone, say.
     pub in_vain: BTreeMap<&'static str, u64>,
+    /// What ought to be noticed, and is not yet, by its kind.
+    pub unnoticed: BTreeMap<&'static str, u64>,
     /// Faults and orders that came at a chosen moment, by that moment.
     pub traps: BTreeMap<&'static str, u64>,
     /// Answers to people, by what they said.
@@ -49,6 +51,7 @@ impl Tally {
             (&mut self.rollouts, &other.rollouts),
             (&mut self.faults, &other.faults),
             (&mut self.in_vain, &other.in_vain),
+            (&mut self.unnoticed, &other.unnoticed),
             (&mut self.traps, &other.traps),
             (&mut self.answers, &other.answers),
         ];

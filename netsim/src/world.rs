@@ -178,6 +178,7 @@ impl World {
             Event::Restart { host } => self.start(host),
             Event::Reborn { host } => self.reborn(host),
             Event::Restore { host, disk } => self.restore(host, *disk),
+            Event::ClockRight { host, by_seconds } => self.hosts[host].wall_ahead -= by_seconds,
             Event::Over { host, spell } => self.over(host, spell),
             Event::Flap { host, left } => {
                 self.flap(host, left);
@@ -361,6 +362,11 @@ impl World {
             && !self.hosts[host].store.is_sealed(*release)
         {
             self.judge.fail(&format!("host {host} starts {release:?}, which is not whole"));
+        }
+        if let ServiceAction::Start { release } = action
+            && self.hosts[host].store.is_rotten(*release)
+        {
+            count(&mut self.tally.unnoticed, "start of a release that has rotted");
         }
         let Self { judge, hosts, now, .. } = self;
         judge.acts(*now, hosts, host, action);
