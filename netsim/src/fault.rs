@@ -121,6 +121,20 @@ pub(crate) enum Fault {
         wait: Duration,
     },
 
+    /// Of the chunks that reach a host, so many in a thousand are not as they were sent.
+    Garble {
+        host: Host,
+        permille: u64,
+        #[serde(with = "seconds")]
+        wait: Duration,
+    },
+    /// A person puts a server into maintenance at the balancer.
+    Maintenance {
+        host: Host,
+        #[serde(with = "seconds")]
+        wait: Duration,
+    },
+
     /// Syncs of a disk take up to `millis`.
     SlowDisk {
         host: Host,
@@ -198,6 +212,8 @@ impl Fault {
             Self::Breaks { .. } => "connections break",
             Self::Loss { .. } => "packets lost",
             Self::Thin { .. } => "link slow",
+            Self::Garble { .. } => "chunks garbled on the way",
+            Self::Maintenance { .. } => "maintenance at the balancer",
             Self::SlowDisk { .. } => "disk slow",
             Self::FullDisk { .. } => "disk full",
             Self::Rot { .. } => "disk rots",
@@ -236,6 +252,8 @@ impl Fault {
             | Self::Clog { wait, .. }
             | Self::Loss { wait, .. }
             | Self::Thin { wait, .. }
+            | Self::Garble { wait, .. }
+            | Self::Maintenance { wait, .. }
             | Self::SlowDisk { wait, .. }
             | Self::FullDisk { wait, .. }
             | Self::ServiceIll { wait, .. }
@@ -270,6 +288,8 @@ impl Fault {
             | Self::CutOff { host, .. }
             | Self::Loss { host, .. }
             | Self::Thin { host, .. }
+            | Self::Garble { host, .. }
+            | Self::Maintenance { host, .. }
             | Self::SlowDisk { host, .. }
             | Self::FullDisk { host, .. }
             | Self::Rot { host, .. }

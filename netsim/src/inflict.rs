@@ -106,6 +106,11 @@ impl World {
                 self.flow();
                 self.worse_for(host, Spell::Link, wait)
             }
+            Fault::Garble { host, permille, wait } => {
+                self.hosts[host].garbled_permille = permille;
+                self.worse_for(host, Spell::Garbles, wait)
+            }
+            Fault::Maintenance { host, wait } => self.maintain(host, wait).into(),
             Fault::SlowDisk { host, millis, wait } => {
                 self.hosts[host].sync_millis = millis;
                 self.worse_for(host, Spell::Syncs, wait)
@@ -214,6 +219,7 @@ impl World {
                 self.bulk.set_link(host, LINK_BYTES_PER_MS);
                 self.flow();
             }
+            Spell::Garbles => self.hosts[host].garbled_permille = 0,
             Spell::Syncs => self.hosts[host].sync_millis = SYNC_MILLIS,
             Spell::Room => self.hosts[host].full = false,
             Spell::Ill => {

@@ -143,6 +143,9 @@ impl Plan {
         for _ in 0..self.rng.below(4) {
             self.trap(world, span);
         }
+        for _ in 0..self.rng.below(3) {
+            self.maintenance(world, span);
+        }
         for deploy in deploys {
             if self.rng.chance(1, 3) {
                 let at = self.within(span);
@@ -216,7 +219,7 @@ impl Plan {
     fn of_the_network(&mut self) -> Fault {
         let wait = Duration::from_millis(200) + seconds(0..20, &mut self.rng);
         let host = self.anybody();
-        match self.rng.below(8) {
+        match self.rng.below(9) {
             0..=1 => Fault::Partition { ways: self.ways(), wait },
             2 => Fault::CutOff { host, others: 0, wait },
             3 => {
@@ -227,6 +230,7 @@ impl Plan {
             }
             4..=5 => Fault::Breaks { count: 1 + self.rng.below(self.hosts as u64) as usize },
             6 => Fault::Loss { host, permille: 10 + self.rng.below(290), wait },
+            7 => Fault::Garble { host, permille: 2 + self.rng.below(400), wait },
             _ => Fault::Thin { host, bytes_per_ms: 20 + self.rng.below(500), wait },
         }
     }
@@ -270,6 +274,12 @@ impl Plan {
         let deed = Deed::drawn(&mut self.rng);
         let (skip, until) = (self.rng.below(8), world.now.after(span));
         self.set(world, Trap { trigger, skip, deed, until });
+    }
+
+    /// Somebody meddles with the balancer just when a server is taken out of action.
+    fn maintenance(&mut self, world: &mut World, span: Duration) {
+        let (skip, until) = (self.rng.below(12), world.now.after(span));
+        self.set(world, Trap { trigger: Trigger::Begun, skip, deed: Deed::Maintain, until });
     }
 
     /// People order this and that in the middle of it, and sometimes two of them at once.

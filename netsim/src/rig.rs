@@ -40,6 +40,8 @@ pub(crate) struct Rig {
     pub(crate) restored: bool,
     /// Its disk takes no writes.
     pub(crate) full: bool,
+    /// Of the chunks that reach it, so many in a thousand are garbled.
+    pub(crate) garbled_permille: u64,
     pub(crate) liar: Option<Liar>,
     /// Counts its lies.
     pub(crate) lies: u64,
@@ -76,6 +78,7 @@ impl Rig {
             founds: false,
             restored: false,
             full: false,
+            garbled_permille: 0,
             liar: None,
             lies: 0,
             ill: None,

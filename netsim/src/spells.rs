@@ -16,6 +16,8 @@ pub(crate) enum Spell {
     Loss,
     /// The link is slow.
     Link,
+    /// Chunks come garbled.
+    Garbles,
     /// Syncs are slow.
     Syncs,
     /// There is no room on the disk.

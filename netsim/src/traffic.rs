@@ -177,7 +177,8 @@ impl World {
         }
         let node = self.hosts[from].config.node;
         self.trace.bytes(self.now, 6, &[from as u8, to as u8]);
-        if self.rng.chance(1, 500) {
+        let garbled = self.hosts[to].garbled_permille;
+        if garbled > 0 && self.rng.chance(garbled, 1000) {
             return self.feed(to, Input::ChunkCorrupt { from: node, object, index });
         }
         let rig = &mut self.hosts[to];

@@ -220,7 +220,6 @@ impl World {
         let Self { judge, hosts, now, trace, .. } = self;
         judge.look(*now, hosts, host, trace);
         for moment in self.judge.moments() {
-            self.maintain(&moment);
             self.spring(moment);
         }
     }
