@@ -30,7 +30,7 @@ pub(crate) enum Fault {
         #[serde(with = "seconds")]
         wait: Duration,
     },
-    /// Many machines lose their power at once; services go with some of them.
+    /// Many machines lose their power at once, services and all.
     PowerCut {
         hosts: Vec<Host>,
         #[serde(with = "seconds")]

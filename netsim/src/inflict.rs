@@ -245,17 +245,19 @@ impl World {
         lives
     }
 
+    /// A service that is ready is not for a while; whether it was, or was ill already.
     fn service_ill(&mut self, host: Host, wait: Duration) -> bool {
-        let service = &self.hosts[host].service;
-        let (process, ready) = (service.number, service.is_ready());
         let rig = &mut self.hosts[host];
-        if rig.ill != Some(process) {
+        let (process, ready) = (rig.service.number, rig.service.is_ready());
+        if ready {
             rig.spells.end(Spell::Ill);
             rig.ill = Some(process);
+        } else if rig.ill != Some(process) {
+            return false; // what was not ready does not get ready by being ill
         }
         self.service_step(host, process, Step::Unready);
         self.spell(host, Spell::Ill, wait);
-        ready
+        true
     }
 
     /// A service dies now, and so many times in all; whether there was one to begin with.

@@ -1,9 +1,9 @@
 //! Members that do what no honest one does: peers are proved, and not thereby honest.
 
 use core::time::Duration;
-use std::collections::VecDeque;
 
 use baton_protocol::codec;
+use baton_protocol::rng::Rng;
 use baton_protocol::swarm::{Bitmap, ObjectId, SwarmMessage};
 use baton_protocol::wire::Message;
 use serde::Deserialize;
@@ -12,7 +12,7 @@ use crate::event::{Event, Host};
 use crate::spells::Spell;
 use crate::world::World;
 
-/// Frames that one remembers, to say them again.
+/// Frames that one remembers, to say them again: of all that it has said while it lied, any.
 const REMEMBERED: usize = 64;
 
 /// Pause between two floods of frames.
@@ -55,21 +55,28 @@ pub(crate) struct Liar {
     pub(crate) manner: Manner,
     /// Which of this host's lies it is.
     number: u64,
-    said: VecDeque<Vec<u8>>,
+    said: Vec<Vec<u8>>,
+    /// Frames that it could have remembered.
+    heard: u64,
 }
 
 impl Liar {
     pub(crate) fn new(manner: Manner, number: u64) -> Self {
-        Self { manner, number, said: VecDeque::new() }
+        Self { manner, number, said: Vec::new(), heard: 0 }
     }
 
-    fn remember(&mut self, frame: &[u8]) {
+    /// Keeps each frame with the same chance (Vitter's algorithm R).
+    fn remember(&mut self, rng: &mut Rng, frame: &[u8]) {
         if is_control_of_voters(frame) {
             return; // a voter that lies is outside of what consensus bears
         }
-        self.said.push_back(frame.to_vec());
-        if self.said.len() > REMEMBERED {
-            self.said.pop_front();
+        self.heard += 1;
+        if self.said.len() < REMEMBERED {
+            return self.said.push(frame.to_vec());
+        }
+        let at = usize::try_from(rng.below(self.heard)).unwrap_or(usize::MAX);
+        if let Some(old) = self.said.get_mut(at) {
+            *old = frame.to_vec();
         }
     }
 }
@@ -107,8 +114,9 @@ impl World {
 
     /// What `from` says instead of `frame`; what it says besides goes out at once.
     pub(crate) fn lie(&mut self, from: Host, to: Host, frame: Vec<u8>) -> Vec<u8> {
-        let Some(liar) = &mut self.hosts[from].liar else { return frame };
-        liar.remember(&frame);
+        let Self { hosts, rng, .. } = self;
+        let Some(liar) = &mut hosts[from].liar else { return frame };
+        liar.remember(rng, &frame);
         match liar.manner {
             Manner::Corrupts | Manner::Stalls => boast(self, &frame).unwrap_or(frame),
             Manner::Replays if self.rng.chance(1, 8) => {
@@ -132,6 +140,9 @@ impl World {
             return;
         }
         self.after(FLOOD_EVERY, Event::Flood { host, lie });
+        if self.hosts[host].peer.is_none() || self.hosts[host].stopped.is_some() {
+            return;
+        }
         let peers = self.net.peers_of(host);
         let Some(to) = self.rng.pick(&peers).copied() else { return };
         for _ in 0..FLOOD {
@@ -144,7 +155,11 @@ impl World {
     /// Whether a liar takes `frame` from `from` for itself: it is asked for chunks that it says to
     /// have.
     pub(crate) fn is_lied_to(&mut self, liar: Host, from: Host, frame: &[u8]) -> bool {
-        let Some(manner) = self.hosts[liar].liar.as_ref().map(|liar| liar.manner) else {
+        let rig = &self.hosts[liar];
+        if rig.peer.is_none() || rig.stopped.is_some() {
+            return false; // the dead lie to nobody
+        }
+        let Some(manner) = rig.liar.as_ref().map(|liar| liar.manner) else {
             return false;
         };
         if !matches!(manner, Manner::Corrupts | Manner::Stalls) {
@@ -185,5 +200,23 @@ impl World {
         let Some(conn) = self.net.between(liar, to) else { return };
         let delay = self.net.delay(&mut self.rng, liar, to);
         self.after(delay, Event::Corrupt { conn, from: liar, to, object, index });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_it_remembers_is_of_the_whole_lie() {
+        let (mut rng, mut liar) = (Rng::new(1), Liar::new(Manner::Replays, 1));
+        for at in 0..10_000_u16 {
+            let [high, low] = at.to_be_bytes();
+            liar.remember(&mut rng, &[1, 0, high, low]);
+        }
+        let said = |frame: &Vec<u8>| u16::from_be_bytes([frame[2], frame[3]]);
+        let early = liar.said.iter().filter(|frame| said(frame) < 5000).count();
+        assert_eq!(liar.said.len(), REMEMBERED);
+        assert!((16..=48).contains(&early), "{early} of the first half");
     }
 }

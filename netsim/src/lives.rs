@@ -101,15 +101,13 @@ impl World {
         self.rng.pick(&holders).copied()
     }
 
-    /// The daemons go all at once, and some of the services with their machines.
+    /// The machines go all at once, with daemons and services.
     pub(crate) fn power_cut(&mut self, hosts: &[Host], wait: Duration) -> bool {
         let mut felt = false;
         for host in hosts {
             let down = self.within(wait);
+            felt |= self.service_dies(*host);
             felt |= self.crash_for(*host, down);
-            if self.rng.chance(1, 3) {
-                felt |= self.service_dies(*host);
-            }
         }
         felt
     }
