@@ -12,6 +12,7 @@ use crate::bulk::Transfer;
 use crate::disk::Disk;
 use crate::fault::Fault;
 use crate::link::ConnId;
+use crate::spells::Spell;
 
 /// A node's place in the world, from 0: the founder.
 pub(crate) type Host = usize;
@@ -61,43 +62,26 @@ pub(crate) enum Event {
     Restart { host: Host },
     /// A host whose disk was lost comes back as a new node.
     Reborn { host: Host },
-    /// A daemon that stands still goes on.
-    Continue { host: Host, life: u64 },
     /// The state of a daemon is put back to this.
     Restore { host: Host, disk: Box<Disk> },
-    /// A disk or a link is as it should be again.
-    Mended { host: Host, what: Mended },
-    /// A service that was ill is ready again.
-    Well { host: Host, process: u64 },
-    /// A member lies no more.
-    Honest { host: Host },
-    /// A member says old words without end.
-    Flood { host: Host },
-    /// The network is whole again.
-    Heal,
+    /// A wall clock is put right.
+    ClockRight { host: Host, by_seconds: i64 },
+    /// Something may be as it should be again, unless it was made to last longer meanwhile.
+    Over { host: Host, spell: Spell },
+    /// A service that flaps dies again, and so many times in all.
+    Flap { host: Host, left: u32 },
+    /// A member says old words without end, as long as it is the same lie.
+    Flood { host: Host, lie: u64 },
+    /// Ways are free again, as far as nothing else holds them back.
+    Heal { ways: Vec<(Host, Host)> },
     /// A way is clogged.
     Clog { way: (Host, Host) },
-    /// Ways that were clogged are free.
-    Unclog { ways: Vec<(Host, Host)> },
     /// A person asks a daemon for something, and asks again until there is an answer.
     Operate { host: Host, operation: Box<Operation>, tries: u32 },
     /// The balancer takes a step.
     Balancer,
     /// The scenario looks at how far the run has come.
     Director,
-}
-
-/// What was worse than it should be, for a while.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mended {
-    /// Packets were lost.
-    Loss,
-    /// The link was slow.
-    Link,
-    /// Syncs were slow.
-    Syncs,
-    /// There was no room.
-    Room,
 }
 
 /// What a service's process does by itself.

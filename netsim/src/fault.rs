@@ -30,7 +30,7 @@ pub(crate) enum Fault {
         #[serde(with = "seconds")]
         wait: Duration,
     },
-    /// Many machines lose their power at once; services go with some of them.
+    /// Many machines lose their power at once, services and all.
     PowerCut {
         hosts: Vec<Host>,
         #[serde(with = "seconds")]
@@ -50,6 +50,8 @@ pub(crate) enum Fault {
     },
     /// A machine never comes back.
     Lose { host: Host },
+    /// The same of one that holds a permit at that moment.
+    LoseHolder,
     /// A machine loses its disk, and comes back as a new node.
     Wipe {
         host: Host,
@@ -68,8 +70,19 @@ pub(crate) enum Fault {
         #[serde(with = "seconds")]
         by: Duration,
     },
-    /// A wall clock is set, forward or back.
-    WallClock { host: Host, by_seconds: i64 },
+    /// A wall clock is set, forward or back, and put right after `wait`.
+    WallClock {
+        host: Host,
+        by_seconds: i64,
+        #[serde(with = "seconds")]
+        wait: Duration,
+    },
+    /// The same of the node that leads at that moment: it judges what has expired.
+    LeaderClock {
+        by_seconds: i64,
+        #[serde(with = "seconds")]
+        wait: Duration,
+    },
 
     /// Frames from some hosts to others are held back for a while.
     Partition {
@@ -92,7 +105,8 @@ pub(crate) enum Fault {
     },
     /// Some connections break, whichever there are.
     Breaks { count: usize },
-    /// Of what a host sends and gets, so many packets in a thousand are lost.
+    /// Of what a host sends and gets, so many packets in a thousand are lost: frames wait, and chunks
+    /// are slow.
     Loss {
         host: Host,
         permille: u64,
@@ -103,6 +117,20 @@ pub(crate) enum Fault {
     Thin {
         host: Host,
         bytes_per_ms: u64,
+        #[serde(with = "seconds")]
+        wait: Duration,
+    },
+
+    /// Of the chunks that reach a host, so many in a thousand are not as they were sent.
+    Garble {
+        host: Host,
+        permille: u64,
+        #[serde(with = "seconds")]
+        wait: Duration,
+    },
+    /// A person puts a server into maintenance at the balancer.
+    Maintenance {
+        host: Host,
         #[serde(with = "seconds")]
         wait: Duration,
     },
@@ -120,7 +148,8 @@ pub(crate) enum Fault {
         #[serde(with = "seconds")]
         wait: Duration,
     },
-    /// Chunks change on a disk after they were stored.
+    /// Chunks change on a disk after they were stored. A node notices when it hashes them: to send
+    /// them, or to use them for another release. It does not hash a whole release before it starts it.
     Rot { host: Host, count: usize },
 
     /// A service ends by itself.
@@ -157,6 +186,9 @@ pub(crate) enum Fault {
     Override { host: Host },
 }
 
+/// What a restored disk is counted as, when it comes to it.
+pub(crate) const RESTORED: &str = "old disk restored";
+
 impl Fault {
     /// What it is counted as.
     pub(crate) fn kind(&self) -> &'static str {
@@ -168,16 +200,20 @@ impl Fault {
             Self::Away { .. } => "machine away",
             Self::Pause { .. } => "daemon stands still",
             Self::Lose { .. } => "machine lost for ever",
+            Self::LoseHolder => "a permit's holder lost for ever",
             Self::Wipe { .. } => "disk wiped",
-            Self::Restore { .. } => "old disk restored",
+            Self::Restore { .. } => RESTORED,
             Self::Sleep { .. } => "clock jumps",
             Self::WallClock { .. } => "wall clock set",
+            Self::LeaderClock { .. } => "wall clock of the leader set",
             Self::Partition { .. } => "partition",
             Self::CutOff { .. } => "cut off",
             Self::Clog { .. } => "ways clogged",
             Self::Breaks { .. } => "connections break",
             Self::Loss { .. } => "packets lost",
             Self::Thin { .. } => "link slow",
+            Self::Garble { .. } => "chunks garbled on the way",
+            Self::Maintenance { .. } => "maintenance at the balancer",
             Self::SlowDisk { .. } => "disk slow",
             Self::FullDisk { .. } => "disk full",
             Self::Rot { .. } => "disk rots",
@@ -209,17 +245,73 @@ impl Fault {
             | Self::Pause { wait, .. }
             | Self::Wipe { wait, .. }
             | Self::Restore { age: wait, .. }
+            | Self::WallClock { wait, .. }
+            | Self::LeaderClock { wait, .. }
             | Self::Partition { wait, .. }
             | Self::CutOff { wait, .. }
             | Self::Clog { wait, .. }
             | Self::Loss { wait, .. }
             | Self::Thin { wait, .. }
+            | Self::Garble { wait, .. }
+            | Self::Maintenance { wait, .. }
             | Self::SlowDisk { wait, .. }
             | Self::FullDisk { wait, .. }
             | Self::ServiceIll { wait, .. }
             | Self::Lies { wait, .. } => *wait,
             Self::ServiceFlaps { times, .. } => FLAP_EVERY * *times,
-            _ => Duration::ZERO,
+            Self::Lose { .. }
+            | Self::LoseHolder
+            | Self::Sleep { .. }
+            | Self::Breaks { .. }
+            | Self::Rot { .. }
+            | Self::ServiceDies { .. }
+            | Self::Deploy { .. }
+            | Self::Steer { .. }
+            | Self::Cap { .. }
+            | Self::Remove { .. }
+            | Self::Quarantine { .. }
+            | Self::Override { .. } => Duration::ZERO,
+        }
+    }
+
+    /// The hosts that it names.
+    pub(crate) fn hosts(&self) -> Vec<Host> {
+        match self {
+            Self::Crash { host, .. }
+            | Self::Away { host, .. }
+            | Self::Pause { host, .. }
+            | Self::Lose { host }
+            | Self::Wipe { host, .. }
+            | Self::Restore { host, .. }
+            | Self::Sleep { host, .. }
+            | Self::WallClock { host, .. }
+            | Self::CutOff { host, .. }
+            | Self::Loss { host, .. }
+            | Self::Thin { host, .. }
+            | Self::Garble { host, .. }
+            | Self::Maintenance { host, .. }
+            | Self::SlowDisk { host, .. }
+            | Self::FullDisk { host, .. }
+            | Self::Rot { host, .. }
+            | Self::ServiceDies { host }
+            | Self::ServiceIll { host, .. }
+            | Self::ServiceFlaps { host, .. }
+            | Self::Lies { host, .. }
+            | Self::Remove { host }
+            | Self::Quarantine { host }
+            | Self::Override { host } => vec![*host],
+            Self::PowerCut { hosts, .. } => hosts.clone(),
+            Self::Partition { ways, .. } | Self::Clog { ways, .. } => {
+                ways.iter().flat_map(|(from, to)| [*from, *to]).collect()
+            }
+            Self::CrashLeader { .. }
+            | Self::CrashHolder { .. }
+            | Self::LoseHolder
+            | Self::LeaderClock { .. }
+            | Self::Breaks { .. }
+            | Self::Deploy { .. }
+            | Self::Steer { .. }
+            | Self::Cap { .. } => Vec::new(),
         }
     }
 }

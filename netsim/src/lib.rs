@@ -9,7 +9,8 @@
 //!   balancer in front of all services
 //! * `shape`: what a seed's mesh is like; `scenario`: what a run does with it
 //! * `fault`: what can go wrong; `plan` and `traps`: when it does, at any time and at the worst
-//!   moments; `inflict`: what it does to the world; `liar`: members that are not honest
+//!   moments; `inflict`: what it does to the world, `spells`: for how long; `liar`: members that are not
+//!   honest
 //! * `story`: scenarios that people write; `chronicle` and `picture`: a run to look at; `shrink`: the
 //!   least of a plan that still fails
 //! * `trace`: the hash over all that happened; `tally`: it in numbers
@@ -33,6 +34,7 @@ mod scenario;
 mod service;
 mod shape;
 mod shrink;
+mod spells;
 mod store;
 mod story;
 mod tally;
@@ -44,7 +46,7 @@ mod world;
 pub use plan::Item;
 pub use scenario::{Failure, Options, Summary, run};
 pub use shrink::shrink;
-pub use story::Story;
+pub use story::{Story, StoryError};
 pub use tally::Tally;
 
 use baton_protocol::mutant::Mutant;

@@ -45,7 +45,8 @@ struct Conn {
 #[derive(Debug, Default)]
 pub(crate) struct Net {
     conns: BTreeMap<(Host, Host), Conn>,
-    blocked: BTreeSet<(Host, Host)>,
+    /// Ways that are held back, and by how many faults.
+    blocked: BTreeMap<(Host, Host), u32>,
     latency: Latency,
     /// Packets in a thousand that are lost on the link of a host.
     loss: BTreeMap<Host, u64>,
@@ -135,12 +136,14 @@ impl Net {
 
     /// Whether frames from one host to another are held back.
     pub(crate) fn is_blocked(&self, from: Host, to: Host) -> bool {
-        self.blocked.contains(&(from, to))
+        self.blocked.contains_key(&(from, to))
     }
 
     /// Holds frames back; returns the connections that this touches.
     pub(crate) fn block(&mut self, ways: &[(Host, Host)]) -> Vec<ConnId> {
-        self.blocked.extend(ways);
+        for way in ways {
+            *self.blocked.entry(*way).or_default() += 1;
+        }
         let touched: BTreeSet<_> = ways.iter().map(|(a, b)| ends(*a, *b)).collect();
         touched.into_iter().filter_map(|ends| self.conns.get(&ends).map(|it| it.id)).collect()
     }
@@ -156,17 +159,11 @@ impl Net {
         self.ends_of(id).is_some_and(held)
     }
 
-    /// Ends all partitions; returns how many deliveries each way still owes.
-    pub(crate) fn heal(&mut self) -> Vec<(ConnId, [Host; 2], usize)> {
-        let all: Vec<_> = self.blocked.iter().copied().collect();
-        self.unblock(&all)
-    }
-
-    /// Lets frames through again; returns how many deliveries each way still owes.
+    /// One fault fewer holds these ways back; returns how many deliveries each free one still owes.
     pub(crate) fn unblock(&mut self, ways: &[(Host, Host)]) -> Vec<(ConnId, [Host; 2], usize)> {
         let mut owed = Vec::new();
         for (from, to) in ways {
-            if !self.blocked.remove(&(*from, *to)) {
+            if !self.is_freed(*from, *to) {
                 continue;
             }
             let Some(conn) = self.conns.get_mut(&ends(*from, *to)) else { continue };
@@ -176,6 +173,21 @@ impl Net {
             }
         }
         owed
+    }
+
+    fn is_freed(&mut self, from: Host, to: Host) -> bool {
+        let Some(faults) = self.blocked.get_mut(&(from, to)) else { return false };
+        *faults -= 1;
+        let free = *faults == 0;
+        if free {
+            self.blocked.remove(&(from, to));
+        }
+        free
+    }
+
+    /// Whether nothing is held back.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.blocked.is_empty()
     }
 
     /// The time that a frame takes: the way between the zones, jitter, and what is lost on the way

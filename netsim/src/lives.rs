@@ -1,15 +1,15 @@
 //! How daemons start, stop, crash and are lost.
 
 use core::time::Duration;
-use std::collections::VecDeque;
 
 use baton_protocol::peer::{Input, Peer};
 use baton_protocol::time::Instant;
 
-use crate::event::{Event, Host, Step};
+use crate::event::{Event, Host};
 use crate::mesh::{mesh_name, name};
 use crate::rig::Rig;
 use crate::service::Spoken;
+use crate::spells::Spell;
 use crate::world::{PROBE_EVERY, World};
 
 /// Inputs that a daemon which stands still has waiting: what the kernel's queues hold, and more.
@@ -24,7 +24,8 @@ const RESTART_PAUSE: Duration = Duration::from_secs(5);
 impl World {
     /// Starts a daemon: the founder's first life founds the mesh.
     pub(crate) fn start(&mut self, host: Host) {
-        if self.hosts[host].peer.is_some() || self.hosts[host].lost {
+        let there = self.hosts[host].spells.is_over(Spell::Down, self.now);
+        if !there || self.hosts[host].peer.is_some() || self.hosts[host].lost {
             return;
         }
         let (seed, wall) = (self.rng.next_u64(), self.wall_clock(host));
@@ -72,6 +73,7 @@ impl World {
         rig.store.crash(&mut self.rng);
         rig.synced_until = Instant::ZERO;
         rig.stopped = None;
+        rig.spells.end(Spell::Still);
         let requests = core::mem::take(&mut rig.requests);
         for asked in requests.into_values() {
             self.again(asked.operation, asked.tries);
@@ -84,52 +86,58 @@ impl World {
         }
     }
 
-    pub(crate) fn crash_for(&mut self, host: Host, wait: Duration) {
+    /// A daemon is gone for a while; whether there was one.
+    pub(crate) fn crash_for(&mut self, host: Host, wait: Duration) -> bool {
+        let lived = self.hosts[host].peer.is_some();
         self.crash(host);
-        self.after(wait, Event::Restart { host });
+        self.spell(host, Spell::Down, wait);
+        lived
     }
 
-    pub(crate) fn crash_holder(&mut self, wait: Duration) {
+    /// One of those who hold a permit.
+    pub(crate) fn holder(&mut self) -> Option<Host> {
         let holders = self.judge.newest().permits().values().map(|permit| permit.node);
         let holders: Vec<_> = holders.filter_map(|node| self.names.get(&node).copied()).collect();
-        if let Some(host) = self.rng.pick(&holders).copied() {
-            self.crash_for(host, wait);
-        }
+        self.rng.pick(&holders).copied()
     }
 
-    /// The daemons go all at once, and some of the services with their machines.
-    pub(crate) fn power_cut(&mut self, hosts: &[Host], wait: Duration) {
+    /// The machines go all at once, with daemons and services.
+    pub(crate) fn power_cut(&mut self, hosts: &[Host], wait: Duration) -> bool {
+        let mut felt = false;
         for host in hosts {
             let down = self.within(wait);
-            self.crash_for(*host, down);
-            if self.rng.chance(1, 3) {
-                let process = self.hosts[*host].service.number;
-                self.service_step(*host, process, Step::Dies);
-            }
+            felt |= self.service_dies(*host);
+            felt |= self.crash_for(*host, down);
         }
+        felt
     }
 
-    pub(crate) fn lose(&mut self, host: Host) {
+    pub(crate) fn lose(&mut self, host: Host) -> bool {
+        if self.hosts[host].lost {
+            return false;
+        }
         self.take_away(host);
-        self.hosts[host].lost = true;
+        true
     }
 
     /// The disk is gone: what comes back is a new node.
-    pub(crate) fn wipe(&mut self, host: Host, wait: Duration) {
+    pub(crate) fn wipe(&mut self, host: Host, wait: Duration) -> bool {
         if self.hosts[host].lost {
-            return;
+            return false;
         }
         self.take_away(host);
-        self.hosts[host].lost = true;
-        self.after(wait.max(2 * CUT_WITHIN), Event::Reborn { host });
+        let back = self.now.after(wait.max(2 * CUT_WITHIN));
+        let back = self.hosts[host].spells.extend(Spell::Down, back);
+        self.at(back, Event::Reborn { host });
+        true
     }
 
     fn take_away(&mut self, host: Host) {
         self.crash(host);
-        let process = self.hosts[host].service.number;
-        self.service_step(host, process, Step::Dies);
-        let config = &self.hosts[host].config;
-        self.gone.insert(config.node, config.name.clone());
+        self.service_dies(host);
+        let rig = &mut self.hosts[host];
+        rig.lost = true;
+        self.gone.insert(rig.config.node, rig.config.name.clone());
     }
 
     pub(crate) fn reborn(&mut self, host: Host) {
@@ -149,20 +157,17 @@ impl World {
     }
 
     /// A daemon stands still: nothing reaches it, and its clock goes on.
-    pub(crate) fn pause(&mut self, host: Host, wait: Duration) {
-        if self.hosts[host].peer.is_none() || self.hosts[host].stopped.is_some() {
-            return;
+    pub(crate) fn pause(&mut self, host: Host, wait: Duration) -> bool {
+        if self.hosts[host].peer.is_none() {
+            return false;
         }
         self.judge.silent(self.now, host);
-        self.hosts[host].stopped = Some(VecDeque::new());
-        let life = self.hosts[host].life;
-        self.after(wait, Event::Continue { host, life });
+        self.hosts[host].stopped.get_or_insert_default();
+        self.spell(host, Spell::Still, wait);
+        true
     }
 
-    pub(crate) fn go_on(&mut self, host: Host, life: u64) {
-        if self.hosts[host].life != life {
-            return;
-        }
+    pub(crate) fn go_on(&mut self, host: Host) {
         let Some(waiting) = self.hosts[host].stopped.take() else { return };
         self.note(&format!("host {host} goes on"));
         for input in waiting {
@@ -181,11 +186,13 @@ impl World {
     }
 
     /// The whole machine has slept, by its own clock.
-    pub(crate) fn sleep(&mut self, host: Host, by: Duration) {
+    pub(crate) fn sleep(&mut self, host: Host, by: Duration) -> bool {
         let rig = &mut self.hosts[host];
+        let lives = rig.peer.is_some();
         rig.offset += u64::try_from(by.as_micros()).unwrap_or_default();
         rig.wake_at = None;
         self.feed(host, Input::Timeout);
+        lives
     }
 
     /// The state cannot be written: the daemon ends, as what it says would rest on nothing, and its

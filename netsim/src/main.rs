@@ -8,6 +8,7 @@ use std::sync::mpsc;
 
 use anyhow::{Context as _, bail};
 use baton_netsim::{Failure, Item, MUTANTS, Options, Story, Summary, Tally, run, shrink};
+use baton_protocol::mutant::Mutant;
 use clap::{Parser, Subcommand, ValueEnum};
 
 /// One mesh under a virtual clock; one seed decides everything.
@@ -62,9 +63,12 @@ enum Command {
         /// Only the hash of what happened.
         #[arg(long)]
         quiet: bool,
-        /// Items of its plan of faults to leave out, as `3,7`.
+        /// Items of its plan of faults to leave out, as `1.3,2.7`.
         #[arg(long, value_delimiter = ',')]
         without: Vec<Item>,
+        /// The deliberate mistake to make, as `mutants` names it.
+        #[arg(long, value_parser = mutant_named)]
+        mutant: Option<Mutant>,
         /// Where a picture of it goes, as SVG.
         #[arg(long)]
         picture: Option<PathBuf>,
@@ -76,6 +80,9 @@ enum Command {
     Run {
         /// Which.
         scenario: PathBuf,
+        /// Its faults to leave out, as `0.1,0.3`.
+        #[arg(long, value_delimiter = ',')]
+        without: Vec<Item>,
         /// Where a picture of it goes, as SVG.
         #[arg(long)]
         picture: Option<PathBuf>,
@@ -92,28 +99,29 @@ fn main() -> anyhow::Result<()> {
             explore(&options, from..from + seeds, threads, keep_going, args.output)
         }
         Command::Mutants { seeds } => mutants(&options, seeds, threads),
-        Command::Replay { seed, quiet, without, picture, shrink: smaller } => {
+        Command::Replay { seed, quiet, without, mutant, picture, shrink: smaller } => {
             let without = BTreeSet::from_iter(without);
-            let options = Options { without, picture: picture.is_some(), ..options };
+            let options = Options { without, mutant, picture: picture.is_some(), ..options };
             let loud = !quiet && !smaller;
             match show_run(seed, Options { loud, ..options.clone() }, picture.as_deref())? {
                 Ok(summary) if quiet => println!("{}", summary.trace),
                 Ok(summary) => print_total(&summary.tally),
                 Err(failure) => {
                     if smaller {
-                        show(&shrink(&failure, &options));
+                        show(&shrink(&failure));
                     }
                     bail!("seed {seed}: {}", failure.reason);
                 }
             }
             Ok(())
         }
-        Command::Run { scenario, picture } => {
-            let story = Story::read(&std::fs::read_to_string(&scenario)?)
+        Command::Run { scenario, without, picture } => {
+            let story = Story::open(&scenario)
                 .with_context(|| format!("{} cannot be read", scenario.display()))?;
             println!("{}", story.about);
             let (seed, options) = (story.seed, Options::of(story));
-            let options = Options { loud: true, picture: picture.is_some(), ..options };
+            let (without, picture_too) = (BTreeSet::from_iter(without), picture.is_some());
+            let options = Options { loud: true, without, picture: picture_too, ..options };
             match show_run(seed, options, picture.as_deref())? {
                 Ok(summary) => print_total(&summary.tally),
                 Err(failure) => bail!("{}", failure.reason),
@@ -121,6 +129,12 @@ fn main() -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+fn mutant_named(name: &str) -> Result<Mutant, String> {
+    let named = |mutant: &&Mutant| format!("{mutant:?}").eq_ignore_ascii_case(name);
+    let names = || MUTANTS.map(|mutant| format!("{mutant:?}")).join(", ");
+    MUTANTS.iter().find(named).copied().ok_or_else(|| format!("it is one of {}", names()))
 }
 
 /// Runs one seed, and writes its picture, also that of a failure.
@@ -214,7 +228,7 @@ fn explore(
     failed.sort_by_key(|failure| failure.seed);
     let Some(first) = failed.first() else { return Ok(()) };
     if !keep_going {
-        show(&shrink(first, options));
+        show(&shrink(first));
     }
     let numbers: Vec<_> = failed.iter().map(|failure| failure.seed).collect();
     bail!(
@@ -256,8 +270,14 @@ fn print_total(total: &Tally) {
     for (kind, count) in &total.faults {
         println!("{count:>9} {kind}");
     }
-    if !total.traps.is_empty() {
-        println!("traps sprung: {}", in_words(&total.traps));
+    for (about, counts) in [
+        ("in vain", &total.in_vain),
+        ("not noticed", &total.unnoticed),
+        ("traps sprung", &total.traps),
+    ] {
+        if !counts.is_empty() {
+            println!("{about}: {}", in_words(counts));
+        }
     }
 }
 
@@ -276,6 +296,7 @@ fn mutants(options: &Options, seeds: u64, threads: usize) -> anyhow::Result<()> 
         match caught.into_iter().min_by_key(|failure| failure.seed) {
             Some(failure) => {
                 println!("{mutant:?}: caught by seed {}: {}", failure.seed, failure.reason);
+                println!("  {}", failure.replay());
             }
             None => {
                 missed += 1;

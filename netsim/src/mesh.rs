@@ -28,6 +28,10 @@ const TOKEN_USES: u32 = 100_000;
 /// The wall clock at the world's start.
 pub(crate) const EPOCH: u64 = 1_800_000_000;
 
+/// What expires does so this many seconds after the world's start: no run lasts as long, and a wall
+/// clock that is set a day ahead is beyond it.
+const EXPIRES_AFTER: u64 = 43_200;
+
 /// Hosts whose addresses stand in the token: so many that one is there, whatever fails.
 const BOOTSTRAP: Host = 4;
 
@@ -61,7 +65,7 @@ impl Mesh {
     pub(crate) fn new(rng: &mut Rng) -> Self {
         let root = SecretKey::from_seed(secret(rng));
         let publisher = SecretKey::from_seed(secret(rng));
-        let expires = UnixTime(EPOCH + 7 * 86_400); // further than any clock here is set
+        let expires = UnixTime(EPOCH + EXPIRES_AFTER);
         let at = (0..BOOTSTRAP).map(|host| address(host).as_str().to_owned()).collect();
         let token = JoinToken::issue(
             &root,
@@ -123,7 +127,7 @@ impl Mesh {
             service: name("web"),
             version: name(&format!("v{sequence}")),
             sequence: Sequence(sequence),
-            expires: None,
+            expires: rng.chance(1, 2).then_some(UnixTime(EPOCH + EXPIRES_AFTER)),
             manifest: manifest.clone(),
             size_bytes: chunks.iter().map(|chunk| u64::from(chunk.len)).sum(),
             files: 3,

@@ -1,6 +1,9 @@
-//! Which faults a seed brings, and when: a plan, whose items are numbered as they are drawn. The plan
-//! has a generator of its own, so that leaving an item out changes no other item.
+//! Which faults a seed brings, and when: a plan in rounds, whose items are numbered as they are drawn.
+//! Each round has a generator of its own, and nothing that is drawn depends on what has happened: leaving
+//! an item out changes no other item, and no number of another.
 
+use core::fmt;
+use core::str::FromStr;
 use core::time::Duration;
 use std::collections::BTreeSet;
 
@@ -12,15 +15,40 @@ use crate::event::{Event, Host};
 use crate::fault::Fault;
 use crate::inflict::describe;
 use crate::liar::Manner;
+use crate::store::Temper;
 use crate::traps::{Deed, Trap, Trigger};
 use crate::world::World;
 
-/// The number of an item.
-pub type Item = u32;
+/// The number of an item: its round, and its place there, as `2.7`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Item {
+    round: u32,
+    place: u32,
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}.{}", self.round, self.place))
+    }
+}
+
+impl FromStr for Item {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let item = text.split_once('.').and_then(|(round, place)| {
+            Some(Self { round: round.parse().ok()?, place: place.parse().ok()? })
+        });
+        item.ok_or_else(|| "an item is a round and a place, as 2.7".to_owned())
+    }
+}
 
 /// Draws faults, and knows when the last of them is over.
 #[derive(Debug)]
 pub(crate) struct Plan {
+    /// What each round's generator comes from, in order.
+    rounds: Rng,
+    /// The present round's.
     rng: Rng,
     hosts: usize,
     without: BTreeSet<Item>,
@@ -29,9 +57,6 @@ pub(crate) struct Plan {
     drawn: Item,
     /// When all that was drawn is over.
     pub(crate) last: Instant,
-    /// Whether a node of this round is gone for ever. One at a time: nobody promises to bear the
-    /// loss of most voters at once.
-    bereft: bool,
 }
 
 fn seconds(range: core::ops::Range<u64>, rng: &mut Rng) -> Duration {
@@ -40,14 +65,21 @@ fn seconds(range: core::ops::Range<u64>, rng: &mut Rng) -> Duration {
 }
 
 impl Plan {
-    pub(crate) fn new(rng: Rng, hosts: usize, without: BTreeSet<Item>) -> Self {
+    pub(crate) fn new(mut rounds: Rng, hosts: usize, without: BTreeSet<Item>) -> Self {
         let (items, last) = (Vec::new(), Instant::ZERO);
-        Self { rng, hosts, without, items, drawn: 0, last, bereft: false }
+        let (rng, drawn) = (rounds.fork(), Item { round: 0, place: 0 });
+        Self { rounds, rng, hosts, without, items, drawn, last }
+    }
+
+    /// A new round begins. What was drawn before does not matter to it.
+    fn turn(&mut self) {
+        self.rng = self.rounds.fork();
+        self.drawn = Item { round: self.drawn.round + 1, place: 0 };
     }
 
     /// Counts an item, and says whether it is to happen.
     fn takes(&mut self, describe: impl FnOnce() -> String) -> bool {
-        self.drawn += 1;
+        self.drawn.place += 1;
         let taken = !self.without.contains(&self.drawn);
         if taken {
             self.items.push((self.drawn, describe()));
@@ -73,6 +105,7 @@ impl Plan {
 
     /// While the mesh is founded, joined, and has its first release: nobody is lost yet.
     pub(crate) fn early(&mut self, world: &mut World, span: Duration) {
+        self.turn();
         if self.rng.chance(1, 2) {
             // The founder, before anything of the mesh is on its disk, or just after.
             let at = Duration::from_micros(self.rng.below(40_000));
@@ -84,15 +117,34 @@ impl Plan {
         }
     }
 
-    /// While releases are rolled out.
+    /// A round of releases begins: how the service of each behaves.
+    pub(crate) fn releases(&mut self) -> Vec<Temper> {
+        self.turn();
+        let releases = 1 + self.rng.below(2);
+        (0..releases).map(|_| self.temper()).collect()
+    }
+
+    fn temper(&mut self) -> Temper {
+        match self.rng.below(12) {
+            0..=1 => Temper::NeverReady,
+            2 => Temper::Dies,
+            3 => Temper::Slow,
+            4 => Temper::Wavers,
+            _ => Temper::Good,
+        }
+    }
+
+    /// While the releases of this round are rolled out.
     pub(crate) fn rollout(&mut self, world: &mut World, deploys: &[Fault]) {
         let span = seconds(60..150, &mut self.rng);
-        self.bereft = false;
         for _ in 0..2 + self.rng.below(8) {
             self.one(world, span);
         }
         for _ in 0..self.rng.below(4) {
             self.trap(world, span);
+        }
+        for _ in 0..self.rng.below(3) {
+            self.maintenance(world, span);
         }
         for deploy in deploys {
             if self.rng.chance(1, 3) {
@@ -123,15 +175,14 @@ impl Plan {
         hosts
     }
 
-    /// A node is gone for ever, or back as another one, or as it was long before.
+    /// A node is gone for ever, or back as another one, or as it was long before. One of a round:
+    /// nobody promises to bear the loss of most voters at once.
     fn bereave(&mut self, world: &mut World, span: Duration) {
-        if core::mem::replace(&mut self.bereft, true) {
-            return;
-        }
         let (at, host) = (self.within(span), self.anybody());
-        let fault = match self.rng.below(3) {
+        let fault = match self.rng.below(4) {
             0 => Fault::Lose { host },
-            1 => Fault::Wipe { host, wait: seconds(1..60, &mut self.rng) },
+            1 => Fault::LoseHolder,
+            2 => Fault::Wipe { host, wait: seconds(1..60, &mut self.rng) },
             _ => Fault::Restore { host, age: seconds(1..60, &mut self.rng) },
         };
         self.add(world, at, fault);
@@ -168,7 +219,7 @@ impl Plan {
     fn of_the_network(&mut self) -> Fault {
         let wait = Duration::from_millis(200) + seconds(0..20, &mut self.rng);
         let host = self.anybody();
-        match self.rng.below(8) {
+        match self.rng.below(9) {
             0..=1 => Fault::Partition { ways: self.ways(), wait },
             2 => Fault::CutOff { host, others: 0, wait },
             3 => {
@@ -179,6 +230,7 @@ impl Plan {
             }
             4..=5 => Fault::Breaks { count: 1 + self.rng.below(self.hosts as u64) as usize },
             6 => Fault::Loss { host, permille: 10 + self.rng.below(290), wait },
+            7 => Fault::Garble { host, permille: 2 + self.rng.below(400), wait },
             _ => Fault::Thin { host, bytes_per_ms: 20 + self.rng.below(500), wait },
         }
     }
@@ -186,17 +238,19 @@ impl Plan {
     fn of_a_disk_or_clock(&mut self) -> Fault {
         let wait = Duration::from_millis(200) + seconds(0..20, &mut self.rng);
         let host = self.anybody();
-        match self.rng.below(8) {
+        match self.rng.below(10) {
             0..=2 => Fault::SlowDisk { host, millis: 50 + self.rng.below(2000), wait },
             3 => Fault::FullDisk { host, wait },
             4 => Fault::Rot { host, count: 1 + self.rng.below(8) as usize },
             5..=6 => Fault::Sleep { host, by: seconds(1..3600, &mut self.rng) },
-            _ => {
-                let by = self.rng.below(2 * 86_400);
-                let by_seconds = i64::try_from(by).unwrap_or_default() - 86_400;
-                Fault::WallClock { host, by_seconds }
-            }
+            7 => Fault::WallClock { host, by_seconds: self.jump(), wait },
+            _ => Fault::LeaderClock { by_seconds: self.jump(), wait },
         }
+    }
+
+    /// Up to a day, forward or back.
+    fn jump(&mut self) -> i64 {
+        i64::try_from(self.rng.below(2 * 86_400)).unwrap_or_default() - 86_400
     }
 
     /// The machine or its service.
@@ -220,6 +274,12 @@ impl Plan {
         let deed = Deed::drawn(&mut self.rng);
         let (skip, until) = (self.rng.below(8), world.now.after(span));
         self.set(world, Trap { trigger, skip, deed, until });
+    }
+
+    /// Somebody meddles with the balancer just when a server is taken out of action.
+    fn maintenance(&mut self, world: &mut World, span: Duration) {
+        let (skip, until) = (self.rng.below(12), world.now.after(span));
+        self.set(world, Trap { trigger: Trigger::Begun, skip, deed: Deed::Maintain, until });
     }
 
     /// People order this and that in the middle of it, and sometimes two of them at once.
@@ -254,5 +314,44 @@ impl Plan {
         let both = self.rng.chance(2, 3);
         let pairs = some.iter().flat_map(|a| others.iter().map(|b| (*a, *b)));
         pairs.flat_map(|(a, b)| [Some((a, b)), both.then_some((b, a))]).flatten().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shape::Shape;
+
+    /// The items of three rounds, of which each but the first begins at another time than in another
+    /// run.
+    fn drawn(without: &[&str], pause: u64) -> Vec<(Item, String)> {
+        let mut world = World::new(Rng::new(1), &Shape::calm(7), false);
+        let without = without.iter().map(|item| item.parse().unwrap()).collect();
+        let mut plan = Plan::new(Rng::new(2), 7, without);
+        plan.early(&mut world, Duration::from_secs(20));
+        for _ in 0..2 {
+            world.now = world.now.after(Duration::from_secs(pause));
+            world.rng.next_u64(); // what happens meanwhile draws as well
+            plan.releases();
+            plan.rollout(&mut world, &[]);
+        }
+        plan.items
+    }
+
+    #[test]
+    fn an_item_that_is_left_out_changes_no_other() {
+        let all = drawn(&[], 100);
+        let some = drawn(&["1.1", "2.2"], 100);
+        let left = all.iter().filter(|(item, _)| !some.iter().any(|(it, _)| it == item));
+        let left: Vec<_> = left.map(|(item, _)| item.to_string()).collect();
+        assert_eq!(left, ["1.1", "2.2"]);
+        assert!(some.iter().all(|item| all.contains(item)));
+    }
+
+    #[test]
+    fn a_round_that_begins_later_has_the_same_items() {
+        let numbers = |items: Vec<(Item, String)>| items.into_iter().map(|it| it.0).collect();
+        let [early, late]: [Vec<Item>; 2] = [100, 170].map(|pause| numbers(drawn(&[], pause)));
+        assert_eq!(early, late);
     }
 }

@@ -9,6 +9,7 @@ use baton_protocol::time::Instant;
 use crate::disk::Disk;
 use crate::liar::Liar;
 use crate::service::Service;
+use crate::spells::Spells;
 use crate::store::Store;
 
 /// The longest that a sync of a good disk takes.
@@ -39,7 +40,15 @@ pub(crate) struct Rig {
     pub(crate) restored: bool,
     /// Its disk takes no writes.
     pub(crate) full: bool,
+    /// Of the chunks that reach it, so many in a thousand are garbled.
+    pub(crate) garbled_permille: u64,
     pub(crate) liar: Option<Liar>,
+    /// Counts its lies.
+    pub(crate) lies: u64,
+    /// The number of the process that was made ill.
+    pub(crate) ill: Option<u64>,
+    /// How long what was done to it lasts.
+    pub(crate) spells: Spells,
     pub(crate) disk: Disk,
     pub(crate) store: Store,
     pub(crate) service: Service,
@@ -69,7 +78,11 @@ impl Rig {
             founds: false,
             restored: false,
             full: false,
+            garbled_permille: 0,
             liar: None,
+            lies: 0,
+            ill: None,
+            spells: Spells::default(),
             disk: Disk::default(),
             store: Store::default(),
             service: Service::new(),

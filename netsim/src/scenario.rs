@@ -27,7 +27,7 @@ use crate::rig::Rig;
 use crate::service::Process;
 use crate::shape::Shape;
 use crate::store::Temper;
-use crate::story::Story;
+use crate::story::{End, Story};
 use crate::tally::{Tally, count};
 use crate::world::{World, panic_text};
 
@@ -65,7 +65,7 @@ const LENGTH: Duration = Duration::from_secs(600);
 const ROUNDS_UNTIL: Duration = Duration::from_secs(420);
 
 /// How a run is run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Hosts; the first one founds.
     pub hosts: usize,
@@ -129,14 +129,14 @@ pub struct Summary {
 pub struct Failure {
     /// The seed.
     pub seed: u64,
+    /// How it was run.
+    pub options: Options,
     /// What did not hold.
     pub reason: String,
     /// The last of what happened to those concerned, and to all.
     pub tail: Vec<String>,
     /// The plan of faults.
     pub plan: Vec<(Item, String)>,
-    /// What was left out of it.
-    pub without: BTreeSet<Item>,
     /// The picture, as SVG, if one was wanted.
     pub picture: Option<String>,
 }
@@ -176,8 +176,8 @@ pub fn run(seed: u64, options: &Options) -> Result<Summary, Failure> {
     mutant::set(None);
     outcome.unwrap_or_else(|panic| {
         let reason = format!("the simulator panics: {}", panic_text(panic.as_ref()));
-        let (tail, plan, without) = (Vec::new(), Vec::new(), options.without.clone());
-        Err(Failure { seed, reason, tail, plan, without, picture: None })
+        let (options, tail, plan) = (options.clone(), Vec::new(), Vec::new());
+        Err(Failure { seed, options, reason, tail, plan, picture: None })
     })
 }
 
@@ -212,8 +212,8 @@ fn run_to_end(seed: u64, options: &Options) -> Result<Summary, Failure> {
     match world.judge.broken() {
         Some(reason) => {
             let (reason, tail) = (reason.to_owned(), world.trace.tail(reason));
-            let (plan, without) = (director.plan.items, options.without.clone());
-            Err(Failure { seed, reason, tail, plan, without, picture })
+            let (plan, options) = (director.plan.items, options.clone());
+            Err(Failure { seed, options, reason, tail, plan, picture })
         }
         None => Ok(Summary { picture, ..director.summary(world) }),
     }
@@ -397,9 +397,9 @@ impl Director {
         if let Some(story) = self.options.story.clone() {
             return self.follow(world, &story);
         }
-        let releases = if self.options.faults { 1 + world.rng.below(2) } else { 1 };
-        for _ in 0..releases {
-            let temper = self.temper(world);
+        let calm = || vec![Temper::Good];
+        let releases = if self.options.faults { self.plan.releases() } else { calm() };
+        for temper in releases {
             self.deploy(world, temper);
         }
         if self.options.faults {
@@ -415,19 +415,6 @@ impl Director {
         }
         for planned in &story.faults {
             self.plan.add(world, planned.at, planned.fault.clone());
-        }
-    }
-
-    fn temper(&self, world: &mut World) -> Temper {
-        if !self.options.faults {
-            return Temper::Good;
-        }
-        match world.rng.below(12) {
-            0..=1 => Temper::NeverReady,
-            2 => Temper::Dies,
-            3 => Temper::Slow,
-            4 => Temper::Wavers,
-            _ => Temper::Good,
         }
     }
 
@@ -622,23 +609,17 @@ impl Director {
     /// Whether a scenario ended as it must.
     fn compare(&self, world: &mut World) {
         let group = world.judge.newest().groups().get(&group());
-        let last = group.and_then(|it| it.rollouts.last()).map(|it| end_of(&it.phase));
-        if let Some(story) = &self.options.story
-            && last != Some(story.ends.as_str())
-        {
+        let last = group.and_then(|it| it.rollouts.last()).map(|it| End::of(&it.phase));
+        let Some(story) = &self.options.story else { return };
+        if last != Some(story.ends) {
             let text = format!("scenario: must end {:?}, and ends {last:?}", story.ends);
             world.judge.fail(&text);
         }
-    }
-}
-
-fn end_of(phase: &Phase) -> &'static str {
-    match phase {
-        Phase::Done => "done",
-        Phase::RolledBack { .. } => "rolled back",
-        Phase::Aborted => "aborted",
-        Phase::Superseded => "superseded",
-        _ => "under way",
+        // It would not show what it says.
+        if !world.tally.in_vain.is_empty() {
+            let text = format!("scenario: nobody feels some faults: {:?}", world.tally.in_vain);
+            world.judge.fail(&text);
+        }
     }
 }
 
@@ -646,7 +627,7 @@ fn end_of(phase: &Phase) -> &'static str {
 fn ends(fleet: &Fleet) -> BTreeMap<&'static str, u64> {
     let mut ends = BTreeMap::new();
     for rollout in fleet.groups().values().flat_map(|group| &group.rollouts) {
-        count(&mut ends, end_of(&rollout.phase));
+        count(&mut ends, End::of(&rollout.phase).name());
     }
     ends
 }

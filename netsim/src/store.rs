@@ -101,8 +101,13 @@ impl Store {
         })
     }
 
-    /// The bytes of some chunks change, of releases that others have as well.
-    pub(crate) fn rot(&mut self, rng: &mut Rng, count: usize, elsewhere: &BTreeSet<ReleaseId>) {
+    /// The bytes of some chunks change, of releases that others have as well; whether there are any.
+    pub(crate) fn rot(
+        &mut self,
+        rng: &mut Rng,
+        count: usize,
+        elsewhere: &BTreeSet<ReleaseId>,
+    ) -> bool {
         let mut all: Vec<_> = self
             .kept
             .iter()
@@ -110,11 +115,13 @@ impl Store {
             .flat_map(|(id, kept)| kept.content.iter().map(|index| (*id, *index)))
             .collect();
         rng.shuffle(&mut all);
+        let any = count > 0 && !all.is_empty();
         for (release, index) in all.into_iter().take(count) {
             if let Some(kept) = self.kept.get_mut(&release) {
                 kept.rotten.insert(index);
             }
         }
+        any
     }
 
     /// The releases that are whole here.
@@ -125,6 +132,11 @@ impl Store {
     /// Whether the release is whole, verified and synced.
     pub(crate) fn is_sealed(&self, release: ReleaseId) -> bool {
         self.kept.get(&release).is_some_and(|kept| kept.sealed)
+    }
+
+    /// Whether bytes of the release have changed since.
+    pub(crate) fn is_rotten(&self, release: ReleaseId) -> bool {
+        self.kept.get(&release).is_some_and(|kept| !kept.rotten.is_empty())
     }
 
     /// A verified chunk is written, if there is room made for it.

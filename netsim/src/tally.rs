@@ -19,8 +19,12 @@ pub struct Tally {
     pub permits: u64,
     /// Rollouts that the log remembers in the end, by how they ended.
     pub rollouts: BTreeMap<&'static str, u64>,
-    /// Faults and orders, by their kind.
+    /// Faults and orders that somebody felt, by their kind.
     pub faults: BTreeMap<&'static str, u64>,
+    /// Those that nobody did: whom they were meant for was down or gone, say.
+    pub in_vain: BTreeMap<&'static str, u64>,
+    /// What ought to be noticed, and is not yet, by its kind.
+    pub unnoticed: BTreeMap<&'static str, u64>,
     /// Traps that were sprung, by the moment that they waited for.
     pub traps: BTreeMap<&'static str, u64>,
     /// Answers to people, by what they said.
@@ -46,6 +50,8 @@ impl Tally {
         let both = [
             (&mut self.rollouts, &other.rollouts),
             (&mut self.faults, &other.faults),
+            (&mut self.in_vain, &other.in_vain),
+            (&mut self.unnoticed, &other.unnoticed),
             (&mut self.traps, &other.traps),
             (&mut self.answers, &other.answers),
         ];

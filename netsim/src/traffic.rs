@@ -104,18 +104,12 @@ impl World {
         }
     }
 
-    pub(crate) fn heal(&mut self) {
-        self.note("the network is whole");
-        let owed = self.net.heal();
-        self.deliver_owed(owed);
-    }
-
-    pub(crate) fn unclog(&mut self, ways: &[(Host, Host)]) {
+    /// One fault fewer holds these ways back.
+    pub(crate) fn heal(&mut self, ways: &[(Host, Host)]) {
         let owed = self.net.unblock(ways);
-        self.deliver_owed(owed);
-    }
-
-    fn deliver_owed(&mut self, owed: Vec<(ConnId, [Host; 2], usize)>) {
+        if self.net.is_whole() {
+            self.note("the network is whole");
+        }
         for (conn, [from, to], owed) in owed {
             for _ in 0..owed {
                 let delay = Duration::from_millis(1);
@@ -183,7 +177,8 @@ impl World {
         }
         let node = self.hosts[from].config.node;
         self.trace.bytes(self.now, 6, &[from as u8, to as u8]);
-        if self.rng.chance(1, 500) {
+        let garbled = self.hosts[to].garbled_permille;
+        if garbled > 0 && self.rng.chance(garbled, 1000) {
             return self.feed(to, Input::ChunkCorrupt { from: node, object, index });
         }
         let rig = &mut self.hosts[to];
@@ -209,25 +204,25 @@ impl World {
         }
     }
 
-    /// Breaks some connections, whichever there are.
-    pub(crate) fn cut_some(&mut self, count: usize) {
+    /// Breaks some connections, whichever there are; whether there are any.
+    pub(crate) fn cut_some(&mut self, count: usize) -> bool {
         let mut all = self.net.all();
         self.rng.shuffle(&mut all);
         all.truncate(count);
-        for conn in all {
+        for conn in &all {
             let delay = self.within(Duration::from_millis(200));
-            self.after(delay, Event::Cut { conn });
+            self.after(delay, Event::Cut { conn: *conn });
         }
+        !all.is_empty()
     }
 
-    /// Cuts a host, and some others with it, off from all the rest.
-    pub(crate) fn cut_off(&mut self, host: Host, others: usize) {
+    /// The ways between a host, and some others with it, and all the rest.
+    pub(crate) fn ways_around(&mut self, host: Host, others: usize) -> Vec<(Host, Host)> {
         let mut all: Vec<Host> = (0..self.hosts.len()).filter(|it| *it != host).collect();
         self.rng.shuffle(&mut all);
         let rest = all.split_off(others.min(all.len()));
         all.push(host);
         let ways = all.iter().flat_map(|a| rest.iter().flat_map(|b| [(*a, *b), (*b, *a)]));
-        let ways: Vec<_> = ways.collect();
-        self.partition(&ways);
+        ways.collect()
     }
 }

@@ -15,6 +15,9 @@ use crate::world::World;
 /// How long after its moment a trap acts, at most.
 const DELAY_MAX: Duration = Duration::from_millis(60);
 
+/// How long a server is in maintenance at least: longer than its permit's way to the proof.
+const MAINTAINED: Duration = Duration::from_secs(20);
+
 /// Something in the log, as the judge sees it come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Moment {
@@ -72,6 +75,8 @@ pub(crate) enum Deed {
     Quarantine,
     /// A person says that a permit which has not begun may go.
     Override,
+    /// A person puts the node into maintenance at the balancer.
+    Maintain,
 }
 
 /// One trap.
@@ -207,6 +212,7 @@ impl World {
             Deed::Remove => Fault::Remove { host },
             Deed::Quarantine => Fault::Quarantine { host },
             Deed::Override => Fault::Override { host },
+            Deed::Maintain => Fault::Maintenance { host, wait: MAINTAINED + wait },
         };
         let delay = self.within(DELAY_MAX);
         self.after(delay, Event::Fault(Box::new(fault)));

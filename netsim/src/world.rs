@@ -177,15 +177,15 @@ impl World {
             Event::Fault(fault) => self.inflict(*fault),
             Event::Restart { host } => self.start(host),
             Event::Reborn { host } => self.reborn(host),
-            Event::Continue { host, life } => self.go_on(host, life),
             Event::Restore { host, disk } => self.restore(host, *disk),
-            Event::Mended { host, what } => self.mended(host, what),
-            Event::Well { host, process } => self.service_step(host, process, Step::Ready),
-            Event::Honest { host } => self.hosts[host].liar = None,
-            Event::Flood { host } => self.flood(host),
-            Event::Heal => self.heal(),
+            Event::ClockRight { host, by_seconds } => self.hosts[host].wall_ahead -= by_seconds,
+            Event::Over { host, spell } => self.over(host, spell),
+            Event::Flap { host, left } => {
+                self.flap(host, left);
+            }
+            Event::Flood { host, lie } => self.flood(host, lie),
+            Event::Heal { ways } => self.heal(&ways),
             Event::Clog { way } => self.partition(&[way]),
-            Event::Unclog { ways } => self.unclog(&ways),
             Event::Operate { host, operation, tries } => self.operate(host, *operation, tries),
             Event::Confirmed { host, life, token } => self.confirmed(host, life, token),
             Event::Balancer => self.balance(),
@@ -220,7 +220,6 @@ impl World {
         let Self { judge, hosts, now, trace, .. } = self;
         judge.look(*now, hosts, host, trace);
         for moment in self.judge.moments() {
-            self.maintain(&moment);
             self.spring(moment);
         }
     }
@@ -362,6 +361,11 @@ impl World {
             && !self.hosts[host].store.is_sealed(*release)
         {
             self.judge.fail(&format!("host {host} starts {release:?}, which is not whole"));
+        }
+        if let ServiceAction::Start { release } = action
+            && self.hosts[host].store.is_rotten(*release)
+        {
+            count(&mut self.tally.unnoticed, "start of a release that has rotted");
         }
         let Self { judge, hosts, now, .. } = self;
         judge.acts(*now, hosts, host, action);
