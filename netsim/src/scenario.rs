@@ -130,7 +130,7 @@ pub struct Failure {
     /// The seed.
     pub seed: u64,
     /// How it was run.
-    pub options: Options,
+    pub options: Box<Options>,
     /// What did not hold.
     pub reason: String,
     /// The last of what happened to those concerned, and to all.
@@ -212,7 +212,7 @@ fn run_to_end(seed: u64, options: &Options) -> Result<Summary, Failure> {
     match world.judge.broken() {
         Some(reason) => {
             let (reason, tail) = (reason.to_owned(), world.trace.tail(reason));
-            let (plan, options) = (director.plan.items, options.clone());
+            let (plan, options) = (director.plan.items, Box::new(options.clone()));
             Err(Failure { seed, options, reason, tail, plan, picture })
         }
         None => Ok(Summary { picture, ..director.summary(world) }),

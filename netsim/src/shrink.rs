@@ -12,7 +12,7 @@ const RUNS_MAX: u32 = 80;
 impl Failure {
     /// The command that shows it again, in a checkout.
     pub fn replay(&self) -> String {
-        let Options { hosts, faults, mutant, without, story, .. } = &self.options;
+        let Options { hosts, faults, mutant, without, story, .. } = &*self.options;
         let mut words = vec!["cargo run --release --bin netsim --".to_owned()];
         match story {
             Some(story) => words.push(format!("run {}", story.file().display())),
@@ -73,7 +73,7 @@ fn pass(mut best: Failure, size: usize, left: &mut u32) -> Failure {
 /// The failure, if it is the same without `items` as well.
 fn without(failure: &Failure, items: &[Item]) -> Option<Failure> {
     let without: BTreeSet<Item> = failure.options.without.iter().chain(items).copied().collect();
-    let options = Options { without, loud: false, ..failure.options.clone() };
+    let options = Options { without, loud: false, ..(*failure.options).clone() };
     run(failure.seed, &options).err().filter(|smaller| smaller.property() == failure.property())
 }
 
@@ -87,7 +87,7 @@ mod tests {
     fn the_command_says_all_that_the_run_was_given() {
         let without = ["1.2", "3.1"].map(|item| item.parse().unwrap()).into();
         let mutant = Some(Mutant::CapIgnored);
-        let options = Options { hosts: 7, mutant, without, ..Options::default() };
+        let options = Box::new(Options { hosts: 7, mutant, without, ..Options::default() });
         let failure = Failure {
             seed: 17,
             options,
