@@ -297,6 +297,21 @@ fn a_holder_says_that_it_goes_on_only_where_it_has_moved() {
     }
 }
 
+/// Or a leader might take a service that was not probed yet for one that is alive and not ready.
+#[test]
+fn a_service_that_nobody_has_looked_at_yet_is_not_called_unready() {
+    let mut holder = Holder::new(None);
+    holder.granted();
+    holder.take(Input::Service(web(), ServiceEvent::Found { running: Some(Holder::old()) }));
+    let condition =
+        |holder: &Holder| holder.agent.report(holder.now).services[&web()].condition.clone();
+    assert_eq!(condition(&holder), Condition::Unseen);
+    holder.take(Input::Service(web(), ServiceEvent::Probed(Err("status 503".to_owned()))));
+    assert_eq!(condition(&holder), Condition::Unready { reason: "status 503".to_owned() });
+    holder.take(Input::Service(web(), ServiceEvent::Probed(Ok(()))));
+    assert_eq!(condition(&holder), Condition::Settling);
+}
+
 #[test]
 fn who_asks_in_vain_hands_its_permit_back() {
     let mut holder = Holder::new(None);

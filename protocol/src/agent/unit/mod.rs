@@ -324,6 +324,7 @@ impl Unit {
         match self.installed_ready_since() {
             Some(since) if now >= since.after(self.assignment.min_healthy) => Condition::Available,
             Some(_) => Condition::Settling,
+            None if self.process.is_unseen() => Condition::Unseen,
             None => Condition::Unready { reason: self.process.complaint() },
         }
     }
