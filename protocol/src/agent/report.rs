@@ -42,7 +42,7 @@ pub enum Condition {
     Available,
     /// Nothing is installed.
     Absent,
-    /// On its way to being ready, or not ready just now.
+    /// Seen not to be ready.
     Unready {
         /// What was last seen.
         reason: String,
@@ -60,6 +60,9 @@ pub enum Condition {
     },
     /// Ready, for less than `min_healthy`.
     Settling,
+    /// Not looked at since its process, or the daemon, has started: proof of nothing, and no reason for
+    /// a repair.
+    Unseen,
 }
 
 impl Condition {

@@ -117,6 +117,11 @@ impl Process {
         }
     }
 
+    /// Whether nobody has looked at it since it, or the daemon, was started.
+    pub fn is_unseen(&self) -> bool {
+        matches!(self, Self::Unknown | Self::Running { ready_since: None, unready: None, .. })
+    }
+
     /// What keeps it from being ready, in words.
     pub fn complaint(&self) -> String {
         match self {

@@ -183,6 +183,7 @@ impl Evidence {
             Some(Condition::Available) => "ready".to_owned(),
             Some(Condition::Settling) => "ready for less than min_healthy".to_owned(),
             Some(Condition::Unready { reason }) => format!("not ready: {reason}"),
+            Some(Condition::Unseen) => "not looked at yet".to_owned(),
             Some(Condition::Moving { step }) => step.clone(),
             Some(Condition::Dead { reason }) => format!("dead: {reason}"),
         }

@@ -147,9 +147,10 @@ impl Coordinator {
             let service = self.evidence.service(now, fleet, &permit.group, node);
             let harmless = |it: &ServiceReport| match it.condition {
                 Condition::Moving { .. } | Condition::Absent | Condition::Dead { .. } => true,
-                Condition::Available | Condition::Settling | Condition::Unready { .. } => {
-                    it.release == Some(permit.release)
-                }
+                Condition::Available
+                | Condition::Settling
+                | Condition::Unready { .. }
+                | Condition::Unseen => it.release == Some(permit.release),
             };
             let goes_on = permit.has_begun() && service.is_some_and(harmless);
             let once = !self.evidence.is_double(now, node);

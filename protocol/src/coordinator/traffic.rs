@@ -224,6 +224,7 @@ mod tests {
             (unready(), "DOWN", true),
             (unready(), "UP", false),
             (Condition::Settling, "MAINT", false),
+            (Condition::Unseen, "DOWN", false),
             (Condition::Available, "MAINT", false),
             (dead(), "UP", true),
         ] {

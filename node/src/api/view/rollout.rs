@@ -145,6 +145,7 @@ fn condition(condition: &Condition) -> String {
         Condition::Unready { reason } => format!("not ready: {reason}"),
         Condition::Moving { step } => step.clone(),
         Condition::Settling => "ready for less than min_healthy".to_owned(),
+        Condition::Unseen => "not looked at yet".to_owned(),
         Condition::Dead { reason } => format!("dead: {reason}"),
     }
 }
