@@ -12,6 +12,7 @@ use crate::agent::service::ServiceEvent;
 use crate::agent::unit::{Assignment, Balance, Lease, ServiceAction};
 use crate::agent::{Agent, Input, Output};
 use crate::artifact::header::{ChunkRef, Header, SignedHeader};
+use crate::artifact::service::{ServiceSpec, parse};
 use crate::codec;
 use crate::disk::{Key, Token};
 use crate::fleet::command::{Command, Proof};
@@ -54,6 +55,11 @@ pub(super) struct Holder {
 
 impl Holder {
     pub(super) fn new(begun: Option<PermitId>) -> Self {
+        Self::of(begun, None)
+    }
+
+    /// The same, where it is said how the service is run.
+    fn of(begun: Option<PermitId>, service: Option<&ServiceSpec>) -> Self {
         let [old, new] = [signed(1), signed(2)];
         let journal = Journal { installed: Some(old.id()), begun };
         let mut holder = Self {
@@ -73,7 +79,7 @@ impl Holder {
             proposals: Vec::new(),
         };
         for header in [old, new] {
-            let contents = Contents { chunks: Arc::new([]), service: None };
+            let contents = Contents { chunks: Arc::new([]), service: service.cloned() };
             let present = StoreEvent::Present { header, contents, origin: false };
             holder.take(Input::Store(present));
         }
@@ -344,5 +350,30 @@ fn a_service_that_gets_ready_after_it_failed_is_proven_still() {
     holder.told();
     holder.take(Input::Service(web(), ServiceEvent::Probed(Ok(()))));
     holder.passes(2);
+    assert!(holder.proved());
+}
+
+/// The rollout turns back while the old release drains: that has been ready all along, and the balancer
+/// does not send to it yet.
+#[test]
+fn a_balancer_that_nobody_reads_has_its_time_after_a_drain_that_is_called_off() {
+    let text = "[run]\ncommand = ['./web']\n[ready]\ntcp = '127.0.0.1:1'\n\
+                [drain]\nbalancer_delay = '3s'";
+    let spec = parse(text).unwrap().spec;
+    let mut holder = Holder::of(None, spec.as_ref());
+    holder.told();
+    holder.runs(Some(Holder::old()));
+    holder.passes(60);
+    holder.granted();
+    holder.echoed();
+    holder.confirmed(0);
+    assert!(holder.drains());
+    if let Some(lease) = &mut holder.assignment.lease {
+        lease.release = Holder::old();
+    }
+    holder.told();
+    holder.passes(2);
+    assert!(!holder.proved(), "its balancer was told to send 2 s ago");
+    holder.passes(1);
     assert!(holder.proved());
 }

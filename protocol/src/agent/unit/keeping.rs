@@ -41,12 +41,12 @@ impl Unit {
     pub(super) fn follow_readiness(&mut self, at: Surroundings<'_>) {
         match &self.process {
             Process::Running { ready_since: Some(_), .. } => {
-                self.tell_balancer(at.asked, Balance::Up);
+                self.tell_balancer(at.now, at.asked, Balance::Up);
             }
             Process::Running { unready: Some(reason), .. }
             | Process::Stopped { reason: Some(reason) } => {
                 let reason = reason.clone();
-                self.tell_balancer(at.asked, Balance::Down { reason });
+                self.tell_balancer(at.now, at.asked, Balance::Down { reason });
             }
             Process::Running { .. }
             | Process::Stopped { .. }

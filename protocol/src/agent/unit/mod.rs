@@ -111,6 +111,8 @@ pub struct Unit {
     target: Option<ReleaseId>,
     /// What the balancer was last told, and the leader's last question before that.
     balance: Option<(Balance, (u64, Question))>,
+    /// When the balancer was told that.
+    told_at: Instant,
     /// What the balancers do, as the leader last said, and when that came.
     word: Option<(Instant, Word)>,
     handed_back: Option<PermitId>,
@@ -142,6 +144,7 @@ impl Unit {
             stance: Stance::Steady,
             target: None,
             balance: None,
+            told_at: Instant::ZERO,
             word: None,
             handed_back: None,
             repeat_at: Instant::ZERO,
@@ -155,7 +158,7 @@ impl Unit {
         // nothing is said until it is seen what runs: the permit may be closed by now, and a service
         // that serves is not taken out by a guess.
         if unit.journal.begun.is_none() {
-            unit.tell_balancer((0, Question::default()), Balance::Up);
+            unit.tell_balancer(Instant::ZERO, (0, Question::default()), Balance::Up);
         }
         unit
     }
@@ -262,7 +265,7 @@ impl Unit {
             }
             Stance::Probing { since, .. } => {
                 let ready = self.target.and_then(|target| self.process.ready_since(target));
-                let proven = ready.map(|ready| ready.after(self.proof_time(spec)));
+                let proven = ready.map(|ready| self.proven_at(ready, spec));
                 let again = ready.map(|_| self.repeat_at);
                 [proven, again, Some(self.over_at(since.after(start_deadline(spec))))]
             }
@@ -361,10 +364,11 @@ impl Unit {
         due
     }
 
-    fn tell_balancer(&mut self, asked: (u64, Question), balance: Balance) {
+    fn tell_balancer(&mut self, now: Instant, asked: (u64, Question), balance: Balance) {
         if self.balance.as_ref().is_none_or(|(told, _)| *told != balance) {
             self.service(ServiceAction::Balance(balance.clone()));
             self.balance = Some((balance, asked));
+            self.told_at = now;
         }
     }
 

@@ -32,7 +32,7 @@ impl Unit {
             self.stop();
         } else if running.is_some() {
             self.stance = Stance::Draining { since: at.now, awake: at.now, quiet: false };
-            self.tell_balancer(at.asked, Balance::Drain);
+            self.tell_balancer(at.now, at.asked, Balance::Drain);
             self.service(ServiceAction::WatchConnections(true));
         } else {
             self.record_and_start();

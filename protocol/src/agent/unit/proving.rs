@@ -21,14 +21,14 @@ impl Unit {
             return self.give_up(at, self.process.complaint());
         }
         let spec = self.spec(at.library);
-        let (deadline, proof_time) = (since.after(start_deadline(spec)), self.proof_time(spec));
+        let deadline = since.after(start_deadline(spec));
         let ready = self.process.ready_since(target);
         if ready.is_some() {
             // Before it is judged whether they send: what they did before that proves nothing.
-            self.tell_balancer(at.asked, Balance::Up);
+            self.tell_balancer(at.now, at.asked, Balance::Up);
         }
-        let proven =
-            ready.is_some_and(|ready| at.now >= ready.after(proof_time)) && self.is_sent_to(at.now);
+        let proven = ready.is_some_and(|ready| at.now >= self.proven_at(ready, spec))
+            && self.is_sent_to(at.now);
         self.stance = Stance::Probing { since, proven };
         match ready {
             Some(_) => {
@@ -43,11 +43,15 @@ impl Unit {
         }
     }
 
-    /// How long the service must be ready to be proven. The balancer's time is waited for where nobody
-    /// can see that it sends again.
-    pub(super) fn proof_time(&self, spec: Option<&ServiceSpec>) -> Duration {
-        let blind = if self.assignment.watched { Duration::ZERO } else { balancer_delay(spec) };
-        self.assignment.min_healthy.max(blind)
+    /// When a service that is ready since then is proven. Where nobody can see that the balancer sends
+    /// again, its own time is waited for, from when it was told to: a service that was drained and kept
+    /// has been ready all along.
+    pub(super) fn proven_at(&self, ready: Instant, spec: Option<&ServiceSpec>) -> Instant {
+        let healthy = ready.after(self.assignment.min_healthy);
+        if self.assignment.watched {
+            return healthy;
+        }
+        healthy.max(ready.max(self.told_at).after(balancer_delay(spec)))
     }
 
     /// Whether the balancers send to the service again, as far as anybody reads them.
