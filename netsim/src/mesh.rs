@@ -25,6 +25,9 @@ use crate::store::{Made, Temper};
 /// The wall clock at the world's start.
 pub(crate) const EPOCH: u64 = 1_800_000_000;
 
+/// How long a balancer that nobody reads takes to send to a service again.
+pub(crate) const BALANCER_DELAY: Duration = Duration::from_secs(1);
+
 /// Hosts whose addresses stand in the token: so many that one is there, whatever fails.
 const BOOTSTRAP: Host = 4;
 
@@ -152,7 +155,7 @@ fn spec() -> ServiceSpec {
         drain: Drain {
             listen: Some("127.0.0.1:80".to_owned()),
             timeout: Duration::from_secs(30),
-            balancer_delay: Duration::from_secs(1),
+            balancer_delay: BALANCER_DELAY,
         },
     }
 }
