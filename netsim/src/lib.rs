@@ -52,7 +52,7 @@ pub use tally::Tally;
 use baton_protocol::mutant::Mutant;
 
 /// The deliberate mistakes that must be caught.
-pub const MUTANTS: [Mutant; 14] = [
+pub const MUTANTS: [Mutant; 17] = [
     Mutant::PermitExpires,
     Mutant::SkippedSync,
     Mutant::SendBeforePersist,
@@ -67,4 +67,7 @@ pub const MUTANTS: [Mutant; 14] = [
     Mutant::OldIncarnation,
     Mutant::UnseenByBalancer,
     Mutant::AnswerBeforeCommit,
+    Mutant::CloseUnproven,
+    Mutant::MoveForgotten,
+    Mutant::OldEvidence,
 ];

@@ -32,6 +32,9 @@ pub(crate) const EPOCH: u64 = 1_800_000_000;
 /// clock that is set a day ahead is beyond it.
 const EXPIRES_AFTER: u64 = 43_200;
 
+/// How long a balancer that nobody reads takes to send to a service again.
+pub(crate) const BALANCER_DELAY: Duration = Duration::from_secs(1);
+
 /// Hosts whose addresses stand in the token: so many that one is there, whatever fails.
 const BOOTSTRAP: Host = 4;
 
@@ -166,7 +169,7 @@ fn spec() -> ServiceSpec {
         drain: Drain {
             listen: Some("127.0.0.1:80".to_owned()),
             timeout: Duration::from_secs(30),
-            balancer_delay: Duration::from_secs(1),
+            balancer_delay: BALANCER_DELAY,
         },
     }
 }

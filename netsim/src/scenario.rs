@@ -176,7 +176,7 @@ pub fn run(seed: u64, options: &Options) -> Result<Summary, Failure> {
     mutant::set(None);
     outcome.unwrap_or_else(|panic| {
         let reason = format!("the simulator panics: {}", panic_text(panic.as_ref()));
-        let (options, tail, plan) = (options.clone(), Vec::new(), Vec::new());
+        let (options, tail, plan) = (Box::new(options.clone()), Vec::new(), Vec::new());
         Err(Failure { seed, options, reason, tail, plan, picture: None })
     })
 }

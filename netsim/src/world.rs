@@ -123,6 +123,7 @@ impl World {
     pub(crate) fn pop(&mut self) -> Option<Event> {
         let ((at, _), event) = self.queue.pop_first()?;
         self.now = at;
+        self.judge.now = at;
         Some(event)
     }
 
@@ -146,6 +147,14 @@ impl World {
 
     /// Lets an event happen. `Director` is the scenario's.
     pub(crate) fn happen(&mut self, event: Event) {
+        let of_network = matches!(event, Event::Fault(_) | Event::Heal { .. } | Event::Clog { .. });
+        self.let_happen(event);
+        if of_network {
+            self.note_ways();
+        }
+    }
+
+    fn let_happen(&mut self, event: Event) {
         match event {
             Event::Wake { host, life } => self.wake(host, life),
             Event::Clock { host, life } => self.clock(host, life),
@@ -213,15 +222,29 @@ impl World {
             let reason = panic_text(panic.as_ref());
             return self.judge.fail(&format!("host {host} panics: {reason}"));
         }
+        self.judge.follow(self.now, &self.hosts, host);
         while let Some(output) = self.hosts[host].peer.as_mut().and_then(Peer::poll_output) {
             self.perform(host, output);
         }
         self.plan_wake(host);
         let Self { judge, hosts, now, trace, .. } = self;
         judge.look(*now, hosts, host, trace);
-        for moment in self.judge.moments() {
+        let moments = self.judge.moments();
+        let sprung = !moments.is_empty();
+        for moment in moments {
             self.spring(moment);
         }
+        if sprung {
+            self.note_ways();
+        }
+    }
+
+    /// Tells the judge what of the network is blocked: after whatever may have changed it.
+    fn note_ways(&mut self) {
+        let all = 0..self.hosts.len();
+        let ways = all.clone().flat_map(|from| all.clone().map(move |to| (from, to)));
+        let blocked = ways.filter(|(from, to)| self.net.is_blocked(*from, *to)).collect();
+        self.judge.ways(blocked);
     }
 
     fn plan_wake(&mut self, host: Host) {
@@ -340,12 +363,12 @@ impl World {
         let skipped = mutant::active(Mutant::SkippedSync);
         let slow = if skipped { 3000 } else { self.hosts[host].sync_millis };
         let delay = Duration::from_micros(300) + self.within(Duration::from_millis(slow));
-        let rig = &mut self.hosts[host];
-        let (life, token) = (rig.life, batch.token);
-        if rig.full {
+        let (life, token) = (self.hosts[host].life, batch.token);
+        if self.hosts[host].full {
             return self.disk_refuses(host);
         }
-        self.judge.written(self.now, &batch);
+        self.judge.written(self.now, &self.hosts, host, &batch);
+        let rig = &mut self.hosts[host];
         rig.disk.write(batch);
         rig.synced_until = rig.synced_until.max(self.now.after(delay));
         let at = rig.synced_until;
@@ -370,6 +393,7 @@ impl World {
         let Self { judge, hosts, now, .. } = self;
         judge.acts(*now, hosts, host, action);
         let follow = self.hosts[host].service.act(action);
+        self.judge.service_changed(self.now, &self.hosts, host);
         let life = self.hosts[host].life;
         match follow {
             Follow::Nothing => {}
@@ -409,6 +433,7 @@ impl World {
             self.note(&format!("host {host} process {step:?}"));
         }
         let seen = self.hosts[host].service.step(step);
+        self.judge.service_changed(self.now, &self.hosts, host);
         if step == Step::Started {
             let delay = Duration::from_millis(200) + self.within(Duration::from_secs(4));
             match self.temper(host) {
@@ -466,7 +491,6 @@ impl World {
         let rig = &mut self.hosts[host];
         rig.requested += 1;
         let id = RequestId(rig.requested);
-        self.judge.asked(&operation);
         let since = self.judge.log_end();
         let asked = Asked { operation: operation.clone(), tries, since };
         self.hosts[host].requests.insert(id, asked);
