@@ -102,11 +102,9 @@ impl Shape {
 /// What frames take within a zone and from zone to zone, in microseconds.
 fn latency(within: u64, mut between: impl FnMut(usize) -> u64) -> Latency {
     let mut latency = [[within; ZONES]; ZONES];
-    for a in 0..ZONES {
-        for b in 0..a {
-            latency[a][b] = between(a);
-            latency[b][a] = latency[a][b];
-        }
+    for (a, b) in (0..ZONES).flat_map(|a| (0..a).map(move |b| (a, b))) {
+        let micros = between(a);
+        (latency[a][b], latency[b][a]) = (micros, micros);
     }
     latency
 }

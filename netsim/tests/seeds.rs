@@ -27,13 +27,11 @@ fn every_property_holds_under_faults_odd_seeds() {
     hold((1..=SEEDS).filter(|seed| seed % 2 == 1));
 }
 
-/// Seeds that failed once. 4: a daemon that started let go of releases that it had not been told of
-/// yet, and took them for staged. 44: a holder whose echo never came was let go on by its next life's
-/// request, although its service served. Any change may give a seed another run; each of these
-/// mistakes has a test of its own in `protocol` too.
+/// A seed that failed once. Others, 4, 5, 15, 40, 44 and 65, are among those above. Any change gives a seed
+/// another run; what was wrong has a test of its own in `protocol` each time.
 #[test]
-fn seeds_that_failed_once_hold() {
-    hold([4, 44].into_iter().take(if cfg!(debug_assertions) { 1 } else { 2 }));
+fn a_seed_that_failed_once_holds() {
+    hold([5013].into_iter());
 }
 
 /// 20 nodes at 10 % take ten rounds: a permit that is free is granted at once, and no node restarts
@@ -56,14 +54,16 @@ fn seeds_to_catch(mutant: Mutant) -> u64 {
         | Mutant::SkippedSync
         | Mutant::SendBeforePersist
         | Mutant::StepBeforePersist
-        | Mutant::UnseenByBalancer
         | Mutant::AnswerBeforeCommit
         | Mutant::CloseUnproven
         | Mutant::OldIncarnation => 2,
-        Mutant::MoveForgotten | Mutant::OldEvidence => 10,
-        Mutant::SilenceIsConsent | Mutant::CapOverLiveOnly | Mutant::PermitExpires => 10,
-        Mutant::BeginWithoutEvidence | Mutant::RemovedForgotten => 20,
-        Mutant::VoterIdReused => 40,
+        Mutant::SilenceIsConsent
+        | Mutant::CapOverLiveOnly
+        | Mutant::UnseenByBalancer
+        | Mutant::MoveForgotten
+        | Mutant::OldEvidence
+        | Mutant::PermitExpires => 10,
+        Mutant::BeginWithoutEvidence | Mutant::RemovedForgotten | Mutant::VoterIdReused => 40,
         // Not in MUTANTS: no requests run here that a drain left out could fail.
         Mutant::DrainLeftOut => 0,
         // Not in MUTANTS yet: the first six seeds bring no echo that late.
