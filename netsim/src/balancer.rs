@@ -14,7 +14,6 @@ use crate::mesh::group;
 use crate::rig::Rig;
 use crate::service::Spoken;
 use crate::shape::Shape;
-use crate::traps::Moment;
 use crate::world::World;
 
 /// What the balancer's own times are multiples of.
@@ -22,9 +21,6 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// Ticks between two looks of the daemon: as often as the real one looks.
 const LOOK_TICKS: u64 = 2;
-
-/// Times that somebody puts a server into maintenance in one run: each may hold a rollout up.
-const MAINTENANCES_MAX: u32 = 3;
 
 /// What one balancer is like.
 #[derive(Clone, Debug)]
@@ -63,7 +59,6 @@ pub(crate) struct Balancer {
     traits: Traits,
     ticks: u64,
     servers: BTreeMap<Host, Server>,
-    maintenances: u32,
 }
 
 #[derive(Default)]
@@ -112,7 +107,7 @@ impl Server {
 
 impl Balancer {
     pub(crate) fn new(traits: Traits) -> Self {
-        Self { traits, ticks: 0, servers: BTreeMap::new(), maintenances: 0 }
+        Self { traits, ticks: 0, servers: BTreeMap::new() }
     }
 
     fn tick(&mut self, now: Instant, hosts: &mut [Rig]) {
@@ -144,17 +139,10 @@ impl Balancer {
         Sight::Seen(self.servers.iter().filter_map(named).collect())
     }
 
-    /// Now and then somebody puts a server into maintenance just when it is taken out of action.
-    fn maintain(&mut self, now: Instant, host: Host) -> bool {
-        let rng = &mut self.traits.rng;
-        if self.maintenances >= MAINTENANCES_MAX || !rng.chance(1, 6) {
-            return false;
-        }
-        self.maintenances += 1;
-        let until = now.after(Duration::from_secs(20 + rng.below(30)));
-        if let Some(server) = self.servers.get_mut(&host) {
-            server.maintained_until = Some(until);
-        }
+    /// Somebody puts a server into maintenance; whether it is known here.
+    fn maintain(&mut self, host: Host, until: Instant) -> bool {
+        let Some(server) = self.servers.get_mut(&host) else { return false };
+        server.maintained_until = server.maintained_until.max(Some(until));
         true
     }
 }
@@ -174,13 +162,9 @@ impl World {
         }
     }
 
-    /// People meddle with the balancer at the worst moment.
-    pub(crate) fn maintain(&mut self, moment: &Moment) {
-        let Moment::Begun(node) = moment else { return };
-        let Some(host) = self.names.get(node).copied() else { return };
-        let now = self.now;
-        if self.balancer.as_mut().is_some_and(|balancer| balancer.maintain(now, host)) {
-            self.note(&format!("FAULT somebody puts {host} into maintenance at the balancer"));
-        }
+    /// A person puts a server into maintenance; whether there is a balancer that knows it.
+    pub(crate) fn maintain(&mut self, host: Host, wait: Duration) -> bool {
+        let until = self.now.after(wait);
+        self.balancer.as_mut().is_some_and(|balancer| balancer.maintain(host, until))
     }
 }

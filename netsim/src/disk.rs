@@ -7,7 +7,7 @@ use baton_protocol::disk::{Batch, Key};
 use baton_protocol::rng::Rng;
 
 /// What is synced, and what is still on its way there.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Disk {
     durable: BTreeMap<Key, Vec<u8>>,
     pending: VecDeque<Batch>,
@@ -42,6 +42,11 @@ impl Disk {
             self.sync();
         }
         self.pending.clear();
+    }
+
+    /// A copy of what is durable now.
+    pub(crate) fn copy(&self) -> Self {
+        Self { durable: self.durable.clone(), pending: VecDeque::new() }
     }
 
     /// What the disk binds its voter to.

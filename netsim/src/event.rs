@@ -1,15 +1,18 @@
 //! What can happen in the world, and who it happens to.
 
-use core::time::Duration;
-
 use baton_protocol::agent::library::StoreEvent;
 use baton_protocol::agent::service::ServiceEvent;
 use baton_protocol::disk::Token;
+use baton_protocol::id::NodeId;
 use baton_protocol::membership::Address;
 use baton_protocol::peer::Operation;
 use baton_protocol::swarm::ObjectId;
 
+use crate::bulk::Transfer;
+use crate::disk::Disk;
+use crate::fault::Fault;
 use crate::link::ConnId;
+use crate::spells::Spell;
 
 /// A node's place in the world, from 0: the founder.
 pub(crate) type Host = usize;
@@ -24,7 +27,7 @@ pub(crate) enum Event {
     /// A dial comes to its end.
     Dialled { host: Host, life: u64, address: Address },
     /// The next frame of one way of a connection is due.
-    Deliver { conn: ConnId, from: Host },
+    Deliver { conn: ConnId, from: Host, to: Host },
     /// A connection breaks, as both ends see it.
     Cut { conn: ConnId },
     /// A connection is given up, if it is held back still.
@@ -34,11 +37,17 @@ pub(crate) enum Event {
     /// A batch is said to be synced, which it is not: a deliberate mistake.
     Confirmed { host: Host, life: u64, token: Token },
     /// The store has done something.
-    Store { host: Host, life: u64, event: StoreEvent },
+    Store { host: Host, life: u64, event: Box<StoreEvent> },
+    /// Some chunk may have left its sender.
+    Flow { version: u64 },
     /// A chunk has left its sender.
-    Uploaded { conn: ConnId, from: Host, to: Host, upload: u64, object: ObjectId, index: u32 },
+    Uploaded { from: Host, to: Host, transfer: Transfer },
+    /// A chunk could not be sent.
+    UploadFails { from: Host, to: NodeId, object: ObjectId, index: u32 },
     /// A chunk is at its receiver.
-    Arrived { conn: ConnId, from: Host, to: Host, object: ObjectId, index: u32 },
+    Arrived { from: Host, to: Host, transfer: Transfer },
+    /// Wrong bytes, sent for a chunk, are at their receiver.
+    Corrupt { conn: ConnId, from: Host, to: Host, object: ObjectId, index: u32 },
     /// A verified chunk was handed to the disk.
     ChunkStored { host: Host, life: u64, object: ObjectId, index: u32 },
     /// A step of a service's own: it survives its daemon.
@@ -47,38 +56,26 @@ pub(crate) enum Event {
     Seen { host: Host, life: u64, event: ServiceEvent },
     /// The runtime asks the service whether it is ready.
     Probe { host: Host, life: u64 },
-    /// A daemon and what it had not synced is gone.
-    Crash { host: Host },
-    /// Its host starts it again.
+    /// Something goes wrong.
+    Fault(Box<Fault>),
+    /// A host starts its daemon.
     Restart { host: Host },
-    /// A host never comes back.
-    Lose { host: Host },
-    /// The leader of this moment crashes.
-    CrashLeader,
-    /// A node crashes that has taken its service out of action, or may.
-    CrashHolder,
-    /// Many hosts lose their power at once.
-    PowerCut { hosts: Vec<Host> },
-    /// A machine goes, service and all, and is back after a while.
-    Away { host: Host, wait: Duration },
-    /// A daemon stands still for a while, as one that is stopped or swapped out.
-    Stop { host: Host, wait: Duration },
-    /// It goes on.
-    Continue { host: Host, life: u64 },
-    /// A host's steady clock has counted a sleep of the whole machine.
-    Jump { host: Host, by: Duration },
-    /// Syncs of a host's disk take up to so long from now on.
-    SlowDisk { host: Host, millis: u64 },
-    /// Some connections break, whichever there are.
-    CutSome { count: usize },
-    /// A host, and some others with it, are cut off from all the rest.
-    CutOff { host: Host, others: usize },
-    /// A service ends by itself.
-    ServiceDies { host: Host },
-    /// Frames from some hosts to others are held back.
-    Partition { ways: Vec<(Host, Host)> },
-    /// The network is whole again.
-    Heal,
+    /// A host whose disk was lost comes back as a new node.
+    Reborn { host: Host },
+    /// The state of a daemon is put back to this.
+    Restore { host: Host, disk: Box<Disk> },
+    /// A wall clock is put right.
+    ClockRight { host: Host, by_seconds: i64 },
+    /// Something may be as it should be again, unless it was made to last longer meanwhile.
+    Over { host: Host, spell: Spell },
+    /// A service that flaps dies again, and so many times in all.
+    Flap { host: Host, left: u32 },
+    /// A member says old words without end, as long as it is the same lie.
+    Flood { host: Host, lie: u64 },
+    /// Ways are free again, as far as nothing else holds them back.
+    Heal { ways: Vec<(Host, Host)> },
+    /// A way is clogged.
+    Clog { way: (Host, Host) },
     /// A person asks a daemon for something, and asks again until there is an answer.
     Operate { host: Host, operation: Box<Operation>, tries: u32 },
     /// The balancer takes a step.
@@ -94,6 +91,8 @@ pub(crate) enum Step {
     Started,
     /// It answers its probe from now on.
     Ready,
+    /// It answers its probe well no more.
+    Unready,
     /// It ends by itself, as a bad release does.
     Dies,
     /// It was asked to end, and has.

@@ -3,39 +3,59 @@
 //! One seed decides everything that happens in a run: the same seed gives the same trace, byte for
 //! byte. After every event the properties of the design are checked (see `invariants`).
 //!
-//! * `world`: the queue of events and virtual time; `link`: the network; `disk`: what a crash leaves
+//! * `world`: the queue of events and virtual time; `link` and `bulk`: the network; `disk`: what a
+//!   crash leaves
 //! * `service` and `store`: models of a node's runtime and of its releases; `balancer`: of the load
 //!   balancer in front of all services
-//! * `shape`: what a seed's mesh is like; `scenario`: what a run does with it; `faults` and `traps`:
-//!   what goes wrong, at any time and at the worst moments
-//! * `trace`: the hash over all that happened
+//! * `shape`: what a seed's mesh is like; `scenario`: what a run does with it
+//! * `fault`: what can go wrong; `plan` and `traps`: when it does, at any time and at the worst
+//!   moments; `inflict`: what it does to the world, `spells`: for how long; `liar`: members that are not
+//!   honest
+//! * `story`: scenarios that people write; `chronicle` and `picture`: a run to look at; `shrink`: the
+//!   least of a plan that still fails
+//! * `trace`: the hash over all that happened; `tally`: it in numbers
 
 mod balancer;
+mod bulk;
+mod chronicle;
 mod disk;
 mod event;
-mod faults;
+mod fault;
+mod inflict;
 mod invariants;
+mod liar;
 mod link;
 mod lives;
 mod mesh;
+mod picture;
+mod plan;
 mod rig;
 mod scenario;
 mod service;
 mod shape;
+mod shrink;
+mod spells;
 mod store;
+mod story;
+mod tally;
 mod trace;
 mod traffic;
 mod traps;
 mod world;
 
+pub use plan::Item;
 pub use scenario::{Failure, Options, Summary, run};
+pub use shrink::shrink;
+pub use story::{Story, StoryError};
+pub use tally::Tally;
 
 use baton_protocol::mutant::Mutant;
 
 /// The deliberate mistakes that must be caught.
-pub const MUTANTS: [Mutant; 11] = [
+pub const MUTANTS: [Mutant; 17] = [
     Mutant::PermitExpires,
     Mutant::SkippedSync,
+    Mutant::SendBeforePersist,
     Mutant::BeginWithoutEcho,
     Mutant::BeginWithoutEvidence,
     Mutant::SilenceIsConsent,
@@ -45,4 +65,9 @@ pub const MUTANTS: [Mutant; 11] = [
     Mutant::VoterIdReused,
     Mutant::RemovedForgotten,
     Mutant::OldIncarnation,
+    Mutant::UnseenByBalancer,
+    Mutant::AnswerBeforeCommit,
+    Mutant::CloseUnproven,
+    Mutant::MoveForgotten,
+    Mutant::OldEvidence,
 ];

@@ -1,4 +1,5 @@
-//! The network: connections whose frames come in order or not at all, and partitions between hosts.
+//! The network: connections whose frames come in order or not at all, how long they take, and
+//! partitions between hosts.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -11,6 +12,19 @@ use crate::event::Host;
 /// A connection; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct ConnId(pub(crate) u64);
+
+/// Zones that hosts stand in.
+pub(crate) const ZONES: usize = 3;
+
+/// The first pause before TCP sends a lost packet again (RFC 6298 allows down to 1 s; Linux takes
+/// this); it doubles each time. What comes after waits for it.
+const RETRANSMIT_MIN: Duration = Duration::from_millis(200);
+
+/// The longest that a frame is kept by losses alone.
+const RETRANSMIT_MAX: Duration = Duration::from_secs(10);
+
+/// How long a frame takes from zone to zone, at least, in microseconds.
+pub(crate) type Latency = [[u64; ZONES]; ZONES];
 
 /// One way of a connection.
 #[derive(Debug, Default)]
@@ -31,7 +45,11 @@ struct Conn {
 #[derive(Debug, Default)]
 pub(crate) struct Net {
     conns: BTreeMap<(Host, Host), Conn>,
-    blocked: BTreeSet<(Host, Host)>,
+    /// Ways that are held back, and by how many faults.
+    blocked: BTreeMap<(Host, Host), u32>,
+    latency: Latency,
+    /// Packets in a thousand that are lost on the link of a host.
+    loss: BTreeMap<Host, u64>,
     last: u64,
 }
 
@@ -44,6 +62,14 @@ fn way(from: Host, to: Host) -> usize {
 }
 
 impl Net {
+    pub(crate) fn new(latency: Latency) -> Self {
+        Self { latency, ..Self::default() }
+    }
+
+    pub(crate) fn set_loss(&mut self, host: Host, permille: u64) {
+        self.loss.insert(host, permille);
+    }
+
     /// Opens a connection; `None` where there is one.
     pub(crate) fn open(&mut self, a: Host, b: Host) -> Option<ConnId> {
         if self.conns.contains_key(&ends(a, b)) {
@@ -97,26 +123,27 @@ impl Net {
     }
 
     /// The next frame of one way, if it is not held back.
-    pub(crate) fn deliver(&mut self, id: ConnId, from: Host) -> Option<(Host, Vec<u8>)> {
-        let (a, b) = self.ends_of(id)?;
-        let to = if a == from { b } else { a };
-        let blocked = self.blocked.contains(&(from, to));
-        let way = &mut self.conns.get_mut(&(a, b))?.ways[way(from, to)];
+    pub(crate) fn deliver(&mut self, id: ConnId, from: Host, to: Host) -> Option<Vec<u8>> {
+        let blocked = self.is_blocked(from, to);
+        let conn = self.conns.get_mut(&ends(from, to)).filter(|conn| conn.id == id)?;
+        let way = &mut conn.ways[way(from, to)];
         if blocked {
             way.stalled += 1;
             return None;
         }
-        way.frames.pop_front().map(|frame| (to, frame))
+        way.frames.pop_front()
     }
 
     /// Whether frames from one host to another are held back.
     pub(crate) fn is_blocked(&self, from: Host, to: Host) -> bool {
-        self.blocked.contains(&(from, to))
+        self.blocked.contains_key(&(from, to))
     }
 
     /// Holds frames back; returns the connections that this touches.
     pub(crate) fn block(&mut self, ways: &[(Host, Host)]) -> Vec<ConnId> {
-        self.blocked.extend(ways);
+        for way in ways {
+            *self.blocked.entry(*way).or_default() += 1;
+        }
         let touched: BTreeSet<_> = ways.iter().map(|(a, b)| ends(*a, *b)).collect();
         touched.into_iter().filter_map(|ends| self.conns.get(&ends).map(|it| it.id)).collect()
     }
@@ -132,24 +159,49 @@ impl Net {
         self.ends_of(id).is_some_and(held)
     }
 
-    /// Ends all partitions; returns how many deliveries each way still owes.
-    pub(crate) fn heal(&mut self) -> Vec<(ConnId, Host, usize)> {
-        self.blocked.clear();
+    /// One fault fewer holds these ways back; returns how many deliveries each free one still owes.
+    pub(crate) fn unblock(&mut self, ways: &[(Host, Host)]) -> Vec<(ConnId, [Host; 2], usize)> {
         let mut owed = Vec::new();
-        for ((a, b), conn) in &mut self.conns {
-            for (from, way) in [*a, *b].into_iter().zip(&mut conn.ways) {
-                if way.stalled > 0 {
-                    owed.push((conn.id, from, core::mem::take(&mut way.stalled)));
-                }
+        for (from, to) in ways {
+            if !self.is_freed(*from, *to) {
+                continue;
+            }
+            let Some(conn) = self.conns.get_mut(&ends(*from, *to)) else { continue };
+            let way = &mut conn.ways[way(*from, *to)];
+            if way.stalled > 0 {
+                owed.push((conn.id, [*from, *to], core::mem::take(&mut way.stalled)));
             }
         }
         owed
     }
 
-    /// The time a frame takes: some links are short, some long, and each frame has its jitter.
-    pub(crate) fn delay(rng: &mut Rng, a: Host, b: Host) -> Duration {
-        let (low, high) = ends(a, b);
-        let base = 200 + (low * 31 + high * 17) as u64 % 40 * 250;
-        Duration::from_micros(base + rng.below(base))
+    fn is_freed(&mut self, from: Host, to: Host) -> bool {
+        let Some(faults) = self.blocked.get_mut(&(from, to)) else { return false };
+        *faults -= 1;
+        let free = *faults == 0;
+        if free {
+            self.blocked.remove(&(from, to));
+        }
+        free
+    }
+
+    /// Whether nothing is held back.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.blocked.is_empty()
+    }
+
+    /// The time that a frame takes: the way between the zones, jitter, and what is lost on the way
+    /// and sent again.
+    pub(crate) fn delay(&self, rng: &mut Rng, a: Host, b: Host) -> Duration {
+        let base = self.latency[a % ZONES][b % ZONES].max(1);
+        let mut delay = Duration::from_micros(base + rng.below(base));
+        let loss = |host| self.loss.get(&host).copied().unwrap_or_default();
+        let loss = loss(a) + loss(b);
+        let mut pause = RETRANSMIT_MIN;
+        while loss > 0 && delay < RETRANSMIT_MAX && rng.chance(loss, 1000) {
+            delay += pause;
+            pause *= 2;
+        }
+        delay
     }
 }

@@ -1,33 +1,41 @@
 //! How daemons start, stop, crash and are lost.
 
 use core::time::Duration;
-use std::collections::VecDeque;
 
 use baton_protocol::peer::{Input, Peer};
 use baton_protocol::time::Instant;
 
-use crate::event::{Event, Host, Step};
-use crate::mesh::mesh_name;
+use crate::event::{Event, Host};
+use crate::mesh::{mesh_name, name};
+use crate::rig::Rig;
 use crate::service::Spoken;
+use crate::spells::Spell;
 use crate::world::{PROBE_EVERY, World};
 
 /// Inputs that a daemon which stands still has waiting: what the kernel's queues hold, and more.
 const WAITING_MAX: usize = 100_000;
 
+/// How long the other ends of a dead daemon's connections take to notice.
+const CUT_WITHIN: Duration = Duration::from_millis(200);
+
+/// Pause before a host starts a daemon again that has ended by itself.
+const RESTART_PAUSE: Duration = Duration::from_secs(5);
+
 impl World {
     /// Starts a daemon: the founder's first life founds the mesh.
     pub(crate) fn start(&mut self, host: Host) {
-        if self.hosts[host].peer.is_some() || self.hosts[host].lost {
+        let there = self.hosts[host].spells.is_over(Spell::Down, self.now);
+        if !there || self.hosts[host].peer.is_some() || self.hosts[host].lost {
             return;
         }
-        let (seed, wall) = (self.rng.next_u64(), self.wall_clock());
+        let (seed, wall) = (self.rng.next_u64(), self.wall_clock(host));
         let publisher = self.mesh.publisher();
         let rig = &mut self.hosts[host];
         rig.life += 1;
         rig.config.seed = seed;
         rig.service.spoken = Spoken::Nothing;
         let (config, local) = (rig.config.clone(), rig.local(self.now));
-        let peer = if host == 0 && rig.disk.contents().is_empty() {
+        let peer = if rig.founds && rig.disk.contents().is_empty() {
             Peer::found(config, local, wall, mesh_name(), publisher)
         } else {
             Peer::start(config, local, wall, rig.disk.contents())
@@ -39,10 +47,8 @@ impl World {
         self.note(&format!("host {host} starts"));
         self.judge.found(self.now, &self.hosts, host);
         let life = self.hosts[host].life;
-        for event in self.hosts[host].store.found(&self.catalog) {
-            let delay = self.within(Duration::from_millis(300));
-            self.after(delay, Event::Store { host, life, event });
-        }
+        let found = self.hosts[host].store.found(&self.catalog);
+        self.feed(host, Input::Store(found));
         let event = self.hosts[host].service.found();
         let delay = self.within(Duration::from_millis(100));
         self.after(delay, Event::Seen { host, life, event });
@@ -57,92 +63,111 @@ impl World {
         if self.hosts[host].peer.is_none() {
             return;
         }
-        self.note(&format!("FAULT host {host} crashes"));
+        self.note(&format!("host {host} crashes"));
         let rig = &mut self.hosts[host];
         rig.peer = None;
         rig.life += 1;
         self.judge.silent(self.now, host);
         rig.wake_at = None;
-        rig.uploads.clear();
         rig.disk.crash(&mut self.rng);
         rig.store.crash(&mut self.rng);
         rig.synced_until = Instant::ZERO;
         rig.stopped = None;
+        rig.spells.end(Spell::Still);
         let requests = core::mem::take(&mut rig.requests);
-        for (operation, tries) in requests.into_values() {
-            self.again(operation, tries);
+        for asked in requests.into_values() {
+            self.again(asked.operation, asked.tries);
         }
         for other in self.net.peers_of(host) {
             if let Some(conn) = self.net.between(host, other) {
-                let delay = self.within(Duration::from_millis(200));
+                let delay = self.within(CUT_WITHIN);
                 self.after(delay, Event::Cut { conn });
             }
         }
     }
 
-    pub(crate) fn crash_leader(&mut self) {
-        if let Some(host) = self.leader() {
-            self.crash_for_a_while(host);
-        }
-    }
-
-    fn crash_for_a_while(&mut self, host: Host) {
-        let down = self.within(Duration::from_secs(15));
+    /// A daemon is gone for a while; whether there was one.
+    pub(crate) fn crash_for(&mut self, host: Host, wait: Duration) -> bool {
+        let lived = self.hosts[host].peer.is_some();
         self.crash(host);
-        self.after(down, Event::Restart { host });
+        self.spell(host, Spell::Down, wait);
+        lived
     }
 
-    pub(crate) fn crash_holder(&mut self) {
+    /// One of those who hold a permit.
+    pub(crate) fn holder(&mut self) -> Option<Host> {
         let holders = self.judge.newest().permits().values().map(|permit| permit.node);
         let holders: Vec<_> = holders.filter_map(|node| self.names.get(&node).copied()).collect();
-        if let Some(host) = self.rng.pick(&holders).copied() {
-            self.crash_for_a_while(host);
-        }
+        self.rng.pick(&holders).copied()
     }
 
-    /// The daemons go all at once, and the services with their machines.
-    pub(crate) fn power_cut(&mut self, hosts: &[Host]) {
+    /// The machines go all at once, with daemons and services.
+    pub(crate) fn power_cut(&mut self, hosts: &[Host], wait: Duration) -> bool {
+        let mut felt = false;
         for host in hosts {
-            self.crash_for_a_while(*host);
-            if self.rng.chance(1, 3) {
-                let process = self.hosts[*host].service.number;
-                self.service_step(*host, process, Step::Dies);
-            }
+            let down = self.within(wait);
+            felt |= self.service_dies(*host);
+            felt |= self.crash_for(*host, down);
         }
+        felt
     }
 
-    pub(crate) fn lose(&mut self, host: Host) {
-        self.crash(host);
-        self.note(&format!("FAULT host {host} is lost for ever"));
-        self.hosts[host].lost = true;
-        let process = self.hosts[host].service.number;
-        self.service_step(host, process, Step::Dies);
+    pub(crate) fn lose(&mut self, host: Host) -> bool {
+        if self.hosts[host].lost {
+            return false;
+        }
+        self.take_away(host);
+        true
     }
 
-    /// A machine goes, service and all, and comes back.
-    pub(crate) fn away(&mut self, host: Host, wait: Duration) {
+    /// The disk is gone: what comes back is a new node.
+    pub(crate) fn wipe(&mut self, host: Host, wait: Duration) -> bool {
+        if self.hosts[host].lost {
+            return false;
+        }
+        self.take_away(host);
+        let back = self.now.after(wait.max(2 * CUT_WITHIN));
+        let back = self.hosts[host].spells.extend(Spell::Down, back);
+        self.at(back, Event::Reborn { host });
+        true
+    }
+
+    fn take_away(&mut self, host: Host) {
         self.crash(host);
-        let process = self.hosts[host].service.number;
-        self.service_step(host, process, Step::Dies);
-        self.after(wait, Event::Restart { host });
+        self.service_dies(host);
+        let rig = &mut self.hosts[host];
+        rig.lost = true;
+        self.gone.insert(rig.config.node, rig.config.name.clone());
+    }
+
+    pub(crate) fn reborn(&mut self, host: Host) {
+        let mut config = self.mesh.config(host, false, &self.shape, &mut self.rng);
+        let old = &mut self.hosts[host];
+        self.names.remove(&old.config.node);
+        config.name = name(&format!("{}-{}", config.name, old.life));
+        self.names.insert(config.node, host);
+        let mut rig = Rig::new(config, old.offset);
+        (rig.drift_ppm, rig.wall_ahead, rig.life) = (old.drift_ppm, old.wall_ahead, old.life + 1);
+        rig.service.number = old.service.number + 1;
+        rig.requested = old.requested;
+        *old = rig;
+        self.judge.reborn(host);
+        self.note(&format!("host {host} is a new node"));
+        self.start(host);
     }
 
     /// A daemon stands still: nothing reaches it, and its clock goes on.
-    pub(crate) fn stop(&mut self, host: Host, wait: Duration) {
-        if self.hosts[host].peer.is_none() || self.hosts[host].stopped.is_some() {
-            return;
+    pub(crate) fn pause(&mut self, host: Host, wait: Duration) -> bool {
+        if self.hosts[host].peer.is_none() {
+            return false;
         }
-        self.note(&format!("FAULT host {host} stands still"));
         self.judge.silent(self.now, host);
-        self.hosts[host].stopped = Some(VecDeque::new());
-        let life = self.hosts[host].life;
-        self.after(wait, Event::Continue { host, life });
+        self.hosts[host].stopped.get_or_insert_default();
+        self.spell(host, Spell::Still, wait);
+        true
     }
 
-    pub(crate) fn go_on(&mut self, host: Host, life: u64) {
-        if self.hosts[host].life != life {
-            return;
-        }
+    pub(crate) fn go_on(&mut self, host: Host) {
         let Some(waiting) = self.hosts[host].stopped.take() else { return };
         self.note(&format!("host {host} goes on"));
         for input in waiting {
@@ -161,11 +186,19 @@ impl World {
     }
 
     /// The whole machine has slept, by its own clock.
-    pub(crate) fn jump(&mut self, host: Host, by: Duration) {
-        self.note(&format!("FAULT the clock of host {host} jumps by {by:?}"));
+    pub(crate) fn sleep(&mut self, host: Host, by: Duration) -> bool {
         let rig = &mut self.hosts[host];
+        let lives = rig.peer.is_some();
         rig.offset += u64::try_from(by.as_micros()).unwrap_or_default();
         rig.wake_at = None;
         self.feed(host, Input::Timeout);
+        lives
+    }
+
+    /// The state cannot be written: the daemon ends, as what it says would rest on nothing, and its
+    /// host starts it again and again.
+    pub(crate) fn disk_refuses(&mut self, host: Host) {
+        self.note(&format!("host {host} has no room for its state"));
+        self.crash_for(host, RESTART_PAUSE);
     }
 }

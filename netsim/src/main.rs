@@ -1,13 +1,15 @@
 //! Runs seeds of the simulator.
 
-use core::time::Duration;
+use std::collections::BTreeSet;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
-use anyhow::bail;
-use baton_netsim::{Failure, MUTANTS, Options, Summary, run};
-use clap::{Parser, Subcommand};
+use anyhow::{Context as _, bail};
+use baton_netsim::{Failure, Item, MUTANTS, Options, Story, Summary, Tally, run, shrink};
+use baton_protocol::mutant::Mutant;
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// One mesh under a virtual clock; one seed decides everything.
 #[derive(Parser)]
@@ -23,6 +25,15 @@ struct Args {
     /// Seeds that run at the same time; by default one on each processor.
     #[arg(long, global = true)]
     threads: Option<usize>,
+    /// How the totals are printed.
+    #[arg(short, long, global = true, default_value = "text")]
+    output: Format,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
 }
 
 #[derive(Subcommand)]
@@ -52,6 +63,29 @@ enum Command {
         /// Only the hash of what happened.
         #[arg(long)]
         quiet: bool,
+        /// Items of its plan of faults to leave out, as `1.3,2.7`.
+        #[arg(long, value_delimiter = ',')]
+        without: Vec<Item>,
+        /// The deliberate mistake to make, as `mutants` names it.
+        #[arg(long, value_parser = mutant_named)]
+        mutant: Option<Mutant>,
+        /// Where a picture of it goes, as SVG.
+        #[arg(long)]
+        picture: Option<PathBuf>,
+        /// Should it fail, leave out of its plan whatever it fails without as well.
+        #[arg(long)]
+        shrink: bool,
+    },
+    /// Run a scenario from a file, such as those in `netsim/scenarios/`.
+    Run {
+        /// Which.
+        scenario: PathBuf,
+        /// Its faults to leave out, as `0.1,0.3`.
+        #[arg(long, value_delimiter = ',')]
+        without: Vec<Item>,
+        /// Where a picture of it goes, as SVG.
+        #[arg(long)]
+        picture: Option<PathBuf>,
     },
 }
 
@@ -62,38 +96,82 @@ fn main() -> anyhow::Result<()> {
     let threads = args.threads.unwrap_or_else(processors);
     match args.command {
         Command::Explore { seeds, from, keep_going } => {
-            explore(options, from, seeds, threads, keep_going)
+            explore(&options, from..from + seeds, threads, keep_going, args.output)
         }
-        Command::Mutants { seeds } => mutants(options, seeds, threads),
-        Command::Replay { seed, quiet } => {
-            let summary = run(seed, Options { loud: !quiet, ..options });
-            match summary {
+        Command::Mutants { seeds } => mutants(&options, seeds, threads),
+        Command::Replay { seed, quiet, without, mutant, picture, shrink: smaller } => {
+            let without = BTreeSet::from_iter(without);
+            let options = Options { without, mutant, picture: picture.is_some(), ..options };
+            let loud = !quiet && !smaller;
+            match show_run(seed, Options { loud, ..options.clone() }, picture.as_deref())? {
                 Ok(summary) if quiet => println!("{}", summary.trace),
-                Ok(summary) => println!("{summary:#?}"),
-                Err(failure) => bail!("seed {seed}: {}", failure.reason),
+                Ok(summary) => print_total(&summary.tally),
+                Err(failure) => {
+                    if smaller {
+                        show(&shrink(&failure));
+                    }
+                    bail!("seed {seed}: {}", failure.reason);
+                }
+            }
+            Ok(())
+        }
+        Command::Run { scenario, without, picture } => {
+            let story = Story::open(&scenario)
+                .with_context(|| format!("{} cannot be read", scenario.display()))?;
+            println!("{}", story.about);
+            let (seed, options) = (story.seed, Options::of(story));
+            let (without, picture_too) = (BTreeSet::from_iter(without), picture.is_some());
+            let options = Options { loud: true, without, picture: picture_too, ..options };
+            match show_run(seed, options, picture.as_deref())? {
+                Ok(summary) => print_total(&summary.tally),
+                Err(failure) => bail!("{}", failure.reason),
             }
             Ok(())
         }
     }
 }
 
-/// Runs seeds on all processors, each on one thread, and hands their outcomes over as they come;
-/// `false` ends it.
-fn each_seed(
+fn mutant_named(name: &str) -> Result<Mutant, String> {
+    let named = |mutant: &&Mutant| format!("{mutant:?}").eq_ignore_ascii_case(name);
+    let names = || MUTANTS.map(|mutant| format!("{mutant:?}")).join(", ");
+    MUTANTS.iter().find(named).copied().ok_or_else(|| format!("it is one of {}", names()))
+}
+
+/// Runs one seed, and writes its picture, also that of a failure.
+fn show_run(
+    seed: u64,
     options: Options,
+    picture: Option<&Path>,
+) -> anyhow::Result<Result<Summary, Failure>> {
+    let outcome = run(seed, &options);
+    let drawn = match &outcome {
+        Ok(summary) => &summary.picture,
+        Err(failure) => &failure.picture,
+    };
+    if let Some((file, drawn)) = picture.zip(drawn.as_ref()) {
+        std::fs::write(file, drawn)?;
+    }
+    Ok(outcome)
+}
+
+/// Works on seeds on all processors, each on one thread, and hands over what came of them as it comes;
+/// `false` ends it.
+fn each_seed<T: Send>(
     seeds: Range<u64>,
     threads: usize,
-    mut take: impl FnMut(u64, Result<Summary, Failure>) -> bool,
+    work: impl Fn(u64) -> T + Sync,
+    mut take: impl FnMut(u64, T) -> bool,
 ) {
     let next = AtomicU64::new(seeds.start);
-    let (tell, told) = mpsc::channel();
+    // Bounded, so that nobody works far ahead of what ends it.
+    let (tell, told) = mpsc::sync_channel(threads);
     std::thread::scope(|scope| {
         for _ in 0..threads {
-            let (tell, next, end) = (tell.clone(), &next, seeds.end);
+            let (tell, next, work, end) = (tell.clone(), &next, &work, seeds.end);
             scope.spawn(move || {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end || tell.send((seed, run(seed, options))).is_err() {
+                    if seed >= end || tell.send((seed, work(seed))).is_err() {
                         return;
                     }
                 }
@@ -110,66 +188,115 @@ fn each_seed(
 }
 
 fn explore(
-    options: Options,
-    from: u64,
-    seeds: u64,
+    options: &Options,
+    seeds: Range<u64>,
     threads: usize,
     keep_going: bool,
+    format: Format,
 ) -> anyhow::Result<()> {
     let begun = std::time::Instant::now();
-    let (mut ran, mut failed, mut permits) = (0_u64, Vec::new(), 0);
-    let mut virtually = Duration::ZERO;
-    each_seed(options, from..from + seeds, threads, |seed, outcome| {
-        ran += 1;
-        match outcome {
-            Ok(it) => {
-                virtually += it.time;
-                permits += it.permits;
-                println!(
-                    "{seed}: ok, {} events, {:?} of virtual time, joined {:?}, v1 {:?}, v2 {:?}, {} permits, {}",
-                    it.events,
-                    it.time,
-                    it.joined,
-                    it.rollouts[0],
-                    it.rollouts[1],
-                    it.permits,
-                    it.end
-                );
+    let mut failed: Vec<Failure> = Vec::new();
+    let mut total = Tally::default();
+    each_seed(
+        seeds,
+        threads,
+        |seed| run(seed, options),
+        |seed, outcome| {
+            match outcome {
+                Ok(it) => {
+                    if format == Format::Text {
+                        println!("{}", line(seed, &it));
+                    }
+                    total.add(&it.tally);
+                }
+                Err(failure) => {
+                    eprintln!("{seed}: FAILED: {}", failure.reason);
+                    failed.push(failure);
+                }
             }
-            Err(failure) => {
-                failed.push(seed);
-                show(&failure, !keep_going);
-            }
-        }
-        keep_going || failed.is_empty()
-    });
-    let took = begun.elapsed();
-    println!(
-        "{ran} seeds in {took:.1?}, {:.2} a second; {:.1} hours of virtual time, {permits} permits",
-        ran as f64 / took.as_secs_f64(),
-        virtually.as_secs_f64() / 3600.0,
+            keep_going || failed.is_empty()
+        },
     );
-    if !failed.is_empty() {
-        failed.sort_unstable();
-        bail!("{} of {ran} seeds broke a property: {failed:?}", failed.len());
+    match format {
+        Format::Text => {
+            let took = begun.elapsed().as_secs_f64();
+            println!("{took:.0} s, {:.2} seeds a second", total.seeds as f64 / took);
+            print_total(&total);
+        }
+        Format::Json => println!("{}", serde_json::to_string_pretty(&total)?),
     }
-    Ok(())
+    failed.sort_by_key(|failure| failure.seed);
+    let Some(first) = failed.first() else { return Ok(()) };
+    if !keep_going {
+        show(&shrink(first));
+    }
+    let numbers: Vec<_> = failed.iter().map(|failure| failure.seed).collect();
+    bail!(
+        "{} of {} seeds broke a property: {numbers:?}",
+        failed.len(),
+        total.seeds + numbers.len() as u64
+    )
 }
 
-fn mutants(options: Options, seeds: u64, threads: usize) -> anyhow::Result<()> {
+fn line(seed: u64, it: &Summary) -> String {
+    format!(
+        "{seed}: ok, {:.0?} of virtual time, joined {:.1?}, first {:.1?}, later {:.1?}, {} faults, {} permits, {}",
+        it.tally.time,
+        it.joined,
+        it.rollouts[0],
+        it.rollouts[1],
+        it.tally.faults.values().sum::<u64>(),
+        it.tally.permits,
+        in_words(&it.tally.rollouts),
+    )
+}
+
+fn in_words<'a>(counts: impl IntoIterator<Item = (&'a &'static str, &'a u64)>) -> String {
+    let words = counts.into_iter().map(|(kind, count)| format!("{count} {kind}"));
+    words.collect::<Vec<_>>().join(", ")
+}
+
+fn print_total(total: &Tally) {
+    println!(
+        "{} seeds; {:.1} hours of virtual time, {} records in the traces, {} permits",
+        total.seeds,
+        total.time.as_secs_f64() / 3600.0,
+        total.events,
+        total.permits,
+    );
+    println!("rollouts that the log remembers: {}", in_words(&total.rollouts));
+    println!("answers: {}", in_words(&total.answers));
+    println!("faults, {} in all:", total.faults.values().sum::<u64>());
+    for (kind, count) in &total.faults {
+        println!("{count:>9} {kind}");
+    }
+    for (about, counts) in [
+        ("in vain", &total.in_vain),
+        ("not noticed", &total.unnoticed),
+        ("traps sprung", &total.traps),
+    ] {
+        if !counts.is_empty() {
+            println!("{about}: {}", in_words(counts));
+        }
+    }
+}
+
+fn mutants(options: &Options, seeds: u64, threads: usize) -> anyhow::Result<()> {
     let mut missed = 0_u64;
     for mutant in MUTANTS {
-        let options = Options { mutant: Some(mutant), ..options };
+        let options = Options { mutant: Some(mutant), ..options.clone() };
+        let sound = Options { mutant: None, ..options.clone() };
+        // A seed that fails without the mistake has caught something else.
+        let catch = |seed| run(seed, &options).err().filter(|_| run(seed, &sound).is_ok());
         let mut caught: Vec<Failure> = Vec::new();
-        each_seed(options, 1..seeds + 1, threads, |seed, outcome| {
-            // A seed that fails without the mistake has caught something else.
-            let sound = || run(seed, Options { mutant: None, ..options }).is_ok();
-            caught.extend(outcome.err().filter(|_| sound()));
+        each_seed(1..seeds + 1, threads, catch, |_, failure| {
+            caught.extend(failure);
             caught.is_empty()
         });
         match caught.into_iter().min_by_key(|failure| failure.seed) {
             Some(failure) => {
                 println!("{mutant:?}: caught by seed {}: {}", failure.seed, failure.reason);
+                println!("  {}", failure.replay());
             }
             None => {
                 missed += 1;
@@ -183,12 +310,16 @@ fn mutants(options: Options, seeds: u64, threads: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn show(failure: &Failure, tail: bool) {
+/// A failure for people: what, how to see it again, what it takes, and the last of what happened.
+fn show(failure: &Failure) {
     println!("{}: FAILED: {}", failure.seed, failure.reason);
-    println!("replay: netsim replay {}", failure.seed);
-    if tail {
-        for line in &failure.tail {
-            println!("  {line}");
-        }
+    println!("replay: {}", failure.replay());
+    println!("its plan:");
+    for (item, text) in &failure.plan {
+        println!("{item:>5} {text}");
+    }
+    println!("the last of what happened:");
+    for line in &failure.tail {
+        println!("  {line}");
     }
 }

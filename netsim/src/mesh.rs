@@ -18,11 +18,25 @@ use baton_protocol::trust::key::{Purpose, SecretKey};
 use baton_protocol::trust::token::{JoinToken, founder};
 
 use crate::event::Host;
+use crate::link::ZONES;
 use crate::shape::Shape;
 use crate::store::{Made, Temper};
 
+/// Nodes that one token may let in: more than any mesh here has, with those that come again as new ones.
+const TOKEN_USES: u32 = 100_000;
+
 /// The wall clock at the world's start.
 pub(crate) const EPOCH: u64 = 1_800_000_000;
+
+/// What expires does so this many seconds after the world's start: no run lasts as long, and a wall
+/// clock that is set a day ahead is beyond it.
+const EXPIRES_AFTER: u64 = 43_200;
+
+/// How long a balancer that nobody reads takes to send to a service again.
+pub(crate) const BALANCER_DELAY: Duration = Duration::from_secs(1);
+
+/// Hosts whose addresses stand in the token: so many that one is there, whatever fails.
+const BOOTSTRAP: Host = 4;
 
 /// The keys of one mesh.
 pub(crate) struct Mesh {
@@ -54,10 +68,17 @@ impl Mesh {
     pub(crate) fn new(rng: &mut Rng) -> Self {
         let root = SecretKey::from_seed(secret(rng));
         let publisher = SecretKey::from_seed(secret(rng));
-        let expires = UnixTime(EPOCH + 3600);
-        let at = vec![address(0).as_str().to_owned(), address(1).as_str().to_owned()];
-        let token =
-            JoinToken::issue(&root, mesh_name(), secret(rng), expires, 100, Role::Member, at);
+        let expires = UnixTime(EPOCH + EXPIRES_AFTER);
+        let at = (0..BOOTSTRAP).map(|host| address(host).as_str().to_owned()).collect();
+        let token = JoinToken::issue(
+            &root,
+            mesh_name(),
+            secret(rng),
+            expires,
+            TOKEN_USES,
+            Role::Member,
+            at,
+        );
         Self { root, publisher, token }
     }
 
@@ -65,14 +86,14 @@ impl Mesh {
         KeyId(self.publisher.public())
     }
 
-    /// How `host` is started: the first one founds, the others join with the token.
+    /// How the node on `host` is started: one founds, the others join with the token.
     #[allow(clippy::expect_used)]
-    pub(crate) fn config(&self, host: Host, shape: &Shape, rng: &mut Rng) -> Config {
+    pub(crate) fn config(&self, host: Host, founds: bool, shape: &Shape, rng: &mut Rng) -> Config {
         let role = if shape.is_witness(host) { Role::Witness } else { Role::Member };
         let node = NodeId(SecretKey::from_seed(secret(rng)).public());
-        let certificate = match host {
-            0 => founder(&self.root, secret(rng), node),
-            _ => self.token.certify(node, role).expect("Invariant: the token is whole"),
+        let certificate = match founds {
+            true => founder(&self.root, secret(rng), node),
+            false => self.token.certify(node, role).expect("Invariant: the token is whole"),
         };
         let bootstrap = self.token.addresses.iter().map(|it| name(it)).collect();
         Config {
@@ -80,7 +101,7 @@ impl Mesh {
             mesh: MeshId(self.root.public()),
             certificate,
             name: name(&format!("web-{:02}", host + 1)),
-            zone: Some(name(["a", "b", "c"][host % 3])),
+            zone: Some(name(["a", "b", "c"][host % ZONES])),
             addresses: vec![address(host)],
             bootstrap,
             groups: if role == Role::Witness {
@@ -109,7 +130,7 @@ impl Mesh {
             service: name("web"),
             version: name(&format!("v{sequence}")),
             sequence: Sequence(sequence),
-            expires: None,
+            expires: rng.chance(1, 2).then_some(UnixTime(EPOCH + EXPIRES_AFTER)),
             manifest: manifest.clone(),
             size_bytes: chunks.iter().map(|chunk| u64::from(chunk.len)).sum(),
             files: 3,
@@ -148,7 +169,7 @@ fn spec() -> ServiceSpec {
         drain: Drain {
             listen: Some("127.0.0.1:80".to_owned()),
             timeout: Duration::from_secs(30),
-            balancer_delay: Duration::from_secs(1),
+            balancer_delay: BALANCER_DELAY,
         },
     }
 }

@@ -2,26 +2,34 @@
 //! then all must come to an end.
 
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
+use baton_protocol::fleet::Fleet;
 use baton_protocol::fleet::command::{Order, PolicyChange};
 use baton_protocol::fleet::group::Standing;
 use baton_protocol::fleet::rollout::Phase;
-use baton_protocol::id::{PermitId, ReleaseId};
+use baton_protocol::id::{NodeId, NodeName, ReleaseId, RolloutId};
 use baton_protocol::mutant::{self, Mutant};
 use baton_protocol::peer::Operation;
 use baton_protocol::rng::Rng;
 use baton_protocol::time::Instant;
 
 use crate::balancer::Traits;
+use crate::chronicle::Chronicle;
 use crate::event::{Event, Host};
-use crate::faults::Faults;
+use crate::fault::Fault;
 use crate::mesh::{group, name};
+use crate::picture::draw;
+use crate::plan::{Item, Plan};
 use crate::rig::Rig;
 use crate::service::Process;
 use crate::shape::Shape;
 use crate::store::Temper;
-use crate::world::World;
+use crate::story::{End, Story};
+use crate::tally::{Tally, count};
+use crate::world::{World, panic_text};
 
 /// How often the scenario looks at its world.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -50,8 +58,14 @@ const RESUMES_MAX: u32 = 5;
 /// Events after which a run is taken for endless.
 const EVENTS_MAX: u64 = 30_000_000;
 
+/// How long a run with faults lasts at least.
+const LENGTH: Duration = Duration::from_secs(600);
+
+/// Until when another round of faults begins: one takes some three minutes until all is well again.
+const ROUNDS_UNTIL: Duration = Duration::from_secs(420);
+
 /// How a run is run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Hosts; the first one founds.
     pub hosts: usize,
@@ -59,13 +73,39 @@ pub struct Options {
     pub faults: bool,
     /// The mistake to make on purpose.
     pub mutant: Option<Mutant>,
+    /// Items of the plan of faults that are left out.
+    pub without: BTreeSet<Item>,
+    /// What is done instead of what the seed would draw.
+    pub story: Option<Arc<Story>>,
+    /// Draw a picture.
+    pub picture: bool,
     /// Print what happens.
     pub loud: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { hosts: 20, faults: true, mutant: None, loud: false }
+        Self {
+            hosts: 20,
+            faults: true,
+            mutant: None,
+            without: BTreeSet::new(),
+            story: None,
+            picture: false,
+            loud: false,
+        }
+    }
+}
+
+impl Options {
+    /// A run of a scenario that somebody wrote.
+    pub fn of(story: Story) -> Self {
+        Self { hosts: story.hosts, story: Some(Arc::new(story)), ..Self::default() }
+    }
+
+    fn title(&self, seed: u64) -> String {
+        let about = self.story.as_ref().map(|story| story.about.clone());
+        about.unwrap_or_else(|| format!("seed {seed}"))
     }
 }
 
@@ -74,18 +114,14 @@ impl Default for Options {
 pub struct Summary {
     /// The hash over all that happened.
     pub trace: String,
-    /// Inputs that daemons took, and the like.
-    pub events: u64,
-    /// Virtual time of the whole run.
-    pub time: Duration,
     /// Virtual time until everybody was in.
     pub joined: Duration,
     /// Virtual time of the first rollout, and of all later ones together.
     pub rollouts: [Duration; 2],
-    /// Permits that were granted.
-    pub permits: u64,
-    /// How the last rollout ended.
-    pub end: String,
+    /// What the run was put through, and what came of it.
+    pub tally: Tally,
+    /// The picture, as SVG, if one was wanted.
+    pub picture: Option<String>,
 }
 
 /// A property did not hold.
@@ -93,10 +129,16 @@ pub struct Summary {
 pub struct Failure {
     /// The seed.
     pub seed: u64,
+    /// How it was run.
+    pub options: Box<Options>,
     /// What did not hold.
     pub reason: String,
-    /// The last of what happened.
+    /// The last of what happened to those concerned, and to all.
     pub tail: Vec<String>,
+    /// The plan of faults.
+    pub plan: Vec<(Item, String)>,
+    /// The picture, as SVG, if one was wanted.
+    pub picture: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,37 +153,49 @@ enum Stage {
 struct Director {
     options: Options,
     shape: Shape,
-    faults: Faults,
+    plan: Plan,
     stage: Stage,
     since: Instant,
     /// What is to be rolled out, oldest first.
     releases: Vec<ReleaseId>,
-    overridden: BTreeSet<PermitId>,
     sequence: u64,
-    resumed: u32,
+    /// How often people have resumed a rollout that had paused by itself.
+    resumed: (RolloutId, u32),
     joined: Duration,
     rollouts: [Duration; 2],
     mended_at: Instant,
-    end: String,
 }
 
 /// Runs one seed.
 ///
 /// # Errors
 /// A property did not hold, or the run did not end.
-pub fn run(seed: u64, options: Options) -> Result<Summary, Failure> {
+pub fn run(seed: u64, options: &Options) -> Result<Summary, Failure> {
     mutant::set(options.mutant);
+    let outcome = catch_unwind(AssertUnwindSafe(|| run_to_end(seed, options)));
+    mutant::set(None);
+    outcome.unwrap_or_else(|panic| {
+        let reason = format!("the simulator panics: {}", panic_text(panic.as_ref()));
+        let (options, tail, plan) = (Box::new(options.clone()), Vec::new(), Vec::new());
+        Err(Failure { seed, options, reason, tail, plan, picture: None })
+    })
+}
+
+fn run_to_end(seed: u64, options: &Options) -> Result<Summary, Failure> {
     let mut rng = Rng::new(seed);
-    let mut shape = match options.faults {
-        true => Shape::drawn(options.hosts, &mut rng),
-        false => Shape::calm(options.hosts),
+    let plan = Plan::new(rng.fork(), options.hosts, options.without.clone());
+    let mut shape = match &options.story {
+        Some(story) => story.shape(),
+        None if options.faults => Shape::drawn(options.hosts, &mut rng),
+        None => Shape::calm(options.hosts),
     };
-    if options.faults {
+    if options.faults && options.story.is_none() {
         shape.balancer = Traits::drawn(seed, &shape);
     }
     let mut world = World::new(rng, &shape, options.loud);
+    world.chronicle = options.picture.then(Chronicle::default);
     world.note(&format!("seed {seed}: {shape:?}"));
-    let mut director = Director::new(options, shape);
+    let mut director = Director::new(options.clone(), shape, plan);
     director.open(&mut world);
     while director.stage != Stage::Over && world.judge.broken().is_none() {
         let Some(event) = world.pop() else { break };
@@ -154,42 +208,46 @@ pub fn run(seed: u64, options: Options) -> Result<Summary, Failure> {
             world.judge.fail("progress: the run does not end");
         }
     }
-    mutant::set(None);
+    let picture = world.chronicle.take().map(|it| draw(&it, &options.title(seed)));
     match world.judge.broken() {
-        Some(reason) => Err(Failure { seed, reason: reason.to_owned(), tail: world.trace.tail() }),
-        None => Ok(director.summary(&world)),
+        Some(reason) => {
+            let (reason, tail) = (reason.to_owned(), world.trace.tail(reason));
+            let (plan, options) = (director.plan.items, Box::new(options.clone()));
+            Err(Failure { seed, options, reason, tail, plan, picture })
+        }
+        None => Ok(Summary { picture, ..director.summary(world) }),
     }
 }
 
 impl Director {
-    fn new(options: Options, shape: Shape) -> Self {
+    fn new(options: Options, shape: Shape, plan: Plan) -> Self {
         Self {
             options,
-            faults: Faults::new(options.hosts),
+            plan,
             shape,
             stage: Stage::Joining,
             since: Instant::ZERO,
             releases: Vec::new(),
-            overridden: BTreeSet::new(),
             sequence: 0,
-            resumed: 0,
+            resumed: (RolloutId::default(), 0),
             joined: Duration::ZERO,
             rollouts: [Duration::ZERO; 2],
             mended_at: Instant::ZERO,
-            end: String::new(),
         }
     }
 
-    fn summary(self, world: &World) -> Summary {
-        Summary {
-            trace: world.trace.hash(),
+    fn summary(self, world: World) -> Summary {
+        let tally = Tally {
+            seeds: 1,
             events: world.trace.events(),
             time: world.now.since(Instant::ZERO),
-            joined: self.joined,
-            rollouts: self.rollouts,
             permits: world.judge.granted,
-            end: self.end,
-        }
+            rollouts: ends(world.judge.newest()),
+            ..world.tally
+        };
+        let trace = world.trace.hash();
+        let (joined, rollouts) = (self.joined, self.rollouts);
+        Summary { trace, joined, rollouts, tally, picture: None }
     }
 
     fn open(&mut self, world: &mut World) {
@@ -199,7 +257,7 @@ impl Director {
             world.after(delay, Event::Restart { host });
         }
         if self.shape.early_faults {
-            self.faults.early(world, Duration::from_secs(25));
+            self.plan.early(world, Duration::from_secs(25));
         }
         world.after(LOOK_EVERY, Event::Director);
         world.balance();
@@ -207,7 +265,11 @@ impl Director {
 
     fn look(&mut self, world: &mut World) {
         world.after(LOOK_EVERY, Event::Director);
-        if world.now > self.faults.last {
+        if let Some(mut chronicle) = world.chronicle.take() {
+            chronicle.look(world);
+            world.chronicle = Some(chronicle);
+        }
+        if world.now > self.plan.last {
             self.mend(world);
         }
         match self.stage {
@@ -226,7 +288,7 @@ impl Director {
 
     /// Liveness: this stage is over within a bound, from its begin or from the last fault.
     fn overdue(&self, world: &mut World, within: Duration) {
-        if world.now.since(self.faults.last.max(self.since)) <= within {
+        if world.now.since(self.plan.last.max(self.since)) <= within {
             return;
         }
         let fleet = world.judge.newest();
@@ -245,10 +307,10 @@ impl Director {
         world.judge.fail(&text);
     }
 
-    /// What a rollout may take: each member restarts twice, forward and back, as many at once as the
-    /// cap allows.
-    fn rollout_within(&self, world: &World) -> Duration {
-        let rounds = self.options.hosts.div_ceil(world.judge.limit().max(1) as usize);
+    /// What so many rollouts may take: in each of them each member restarts twice, forward and back, as
+    /// many at once as the cap allows.
+    fn rollouts_within(&self, world: &World, count: usize) -> Duration {
+        let rounds = self.options.hosts.div_ceil(world.judge.limit().max(1) as usize) * count;
         MEND_WITHIN + RESTART_WITHIN * 2 * u32::try_from(rounds).unwrap_or(u32::MAX)
     }
 
@@ -269,7 +331,7 @@ impl Director {
         self.deploy(world, Temper::Good);
         self.go_on(world, Stage::First);
         if self.shape.early_faults {
-            self.faults.early(world, Duration::from_secs(20));
+            self.plan.early(world, Duration::from_secs(20));
         }
         if self.shape.restarted_first {
             self.restart_first(world);
@@ -310,7 +372,7 @@ impl Director {
     }
 
     fn first(&mut self, world: &mut World) {
-        self.overdue(world, self.rollout_within(world));
+        self.overdue(world, self.rollouts_within(world, 1));
         let wanted = self.releases.last().copied();
         let fleet = world.judge.newest();
         let Some(group) = fleet.groups().get(&group()) else { return };
@@ -324,43 +386,52 @@ impl Director {
         }
         self.rollouts[0] = world.now.since(self.since);
         world.note("the first release runs everywhere");
+        self.plan.last = self.plan.last.max(world.now);
+        self.round(world);
+    }
+
+    /// One or two releases, and faults while they are rolled out.
+    fn round(&mut self, world: &mut World) {
         self.releases.clear();
         self.go_on(world, Stage::Later);
-        self.faults.last = self.faults.last.max(world.now);
-        for _ in 0..self.shape.releases {
-            let bad = self.options.faults && world.rng.chance(1, 4);
-            let temper = match (bad, world.rng.chance(1, 2)) {
-                (false, _) => Temper::Good,
-                (true, true) => Temper::NeverReady,
-                (true, false) => Temper::Dies,
-            };
+        if let Some(story) = self.options.story.clone() {
+            return self.follow(world, &story);
+        }
+        let calm = || vec![Temper::Good];
+        let releases = if self.options.faults { self.plan.releases() } else { calm() };
+        for temper in releases {
             self.deploy(world, temper);
         }
         if self.options.faults {
-            let orders: Vec<_> = self.releases.iter().map(|it| deploy_of(*it)).collect();
-            self.faults.rollout(world, &orders);
+            let deploys = self.releases.iter().map(|release| Fault::Deploy { release: *release });
+            let deploys: Vec<_> = deploys.collect();
+            self.plan.rollout(world, &deploys);
+        }
+    }
+
+    fn follow(&mut self, world: &mut World, story: &Story) {
+        for temper in &story.releases {
+            self.deploy(world, *temper);
+        }
+        for planned in &story.faults {
+            self.plan.add(world, planned.at, planned.fault.clone());
         }
     }
 
     fn later(&mut self, world: &mut World) {
-        self.overdue(world, self.rollout_within(world) * self.releases.len() as u32);
-        if world.now <= self.faults.last || !self.is_mended(world) {
+        self.overdue(world, self.rollouts_within(world, self.releases.len()));
+        if world.now <= self.plan.last || !self.is_mended(world) {
             return;
         }
-        let Some(wanted) = self.outstanding(world) else {
-            self.rollouts[1] = world.now.since(self.since);
-            self.end = self.ends(world);
-            self.end.truncate(60);
-            world.note("all rollouts are over");
-            return self.go_on(world, Stage::Settling);
-        };
-        self.press_for(world, wanted);
-    }
-
-    /// How the last rollout ended.
-    fn ends(&self, world: &World) -> String {
-        let last = world.judge.newest().groups().get(&group()).and_then(|it| it.rollouts.last());
-        last.map_or_else(String::new, |last| format!("{:?}", last.phase))
+        if let Some(wanted) = self.outstanding(world) {
+            return self.press_for(world, wanted);
+        }
+        self.rollouts[1] += world.now.since(self.since);
+        world.note("all rollouts are over");
+        if self.is_drawn() && world.now.since(Instant::ZERO) < ROUNDS_UNTIL {
+            return self.round(world);
+        }
+        self.go_on(world, Stage::Settling);
     }
 
     /// The oldest release that was neither rolled out to an end nor overtaken by a newer one; also
@@ -382,7 +453,7 @@ impl Director {
 
     /// The people want the newest release.
     fn press(&mut self, world: &mut World) {
-        if world.now > self.faults.last
+        if world.now > self.plan.last
             && let Some(release) = self.releases.last().copied()
         {
             self.press_for(world, release);
@@ -405,18 +476,31 @@ impl Director {
                 }
                 ask(world, host, deploy_of(release));
             }
-            Some((_, Phase::Paused { .. })) => {
-                self.resumed += 1;
-                let order = if self.resumed.is_multiple_of(RESUMES_MAX) {
-                    Order::Abort
-                } else {
-                    Order::Resume
-                };
+            Some((id, Phase::Paused { .. })) => {
+                let order = self.resume_or_abort(world, id, release);
                 let (group, person) = (group(), "ann".to_owned());
                 ask(world, host, Operation::Steer { group, order, person });
             }
             Some(_) => {}
         }
+    }
+
+    /// Liveness: people give a rollout up in the end, and that of a release that is good they need not.
+    fn resume_or_abort(&mut self, world: &mut World, id: RolloutId, release: ReleaseId) -> Order {
+        if self.resumed.0 != id {
+            self.resumed = (id, 0);
+        }
+        self.resumed.1 += 1;
+        if !self.resumed.1.is_multiple_of(RESUMES_MAX) {
+            return Order::Resume;
+        }
+        let made = world.catalog.get(&release);
+        if made.is_some_and(|made| made.temper == Temper::Good) {
+            let rollout = world.judge.newest().groups().get(&group()).and_then(|it| it.active());
+            let text = format!("progress: a good release pauses time and again: {rollout:?}");
+            world.judge.fail(&text);
+        }
+        Order::Abort
     }
 
     /// After the faults: starts what is down, powers off and removes what is lost, and puts back what
@@ -430,32 +514,51 @@ impl Director {
         for host in 0..self.options.hosts {
             world.start(host);
         }
+        self.clear_away(world);
         for host in 0..self.options.hosts {
-            self.clear_away(world, host);
             self.put_back(world, host);
         }
     }
 
-    /// A host that is lost, or that somebody has removed: it is powered off, which its permit's
-    /// override says, and out of the mesh.
-    fn clear_away(&mut self, world: &mut World, host: Host) {
-        let node = world.hosts[host].config.node;
-        let removed = world.judge.newest().removed().contains_key(&node);
-        if !removed && !world.hosts[host].lost {
-            return;
+    /// A node that is gone, or that somebody has removed: its machine is powered off, which its
+    /// permit's override says, and the node is out of the mesh. Some machines come back as new nodes.
+    fn clear_away(&self, world: &mut World) {
+        for host in 0..self.options.hosts {
+            let node = world.hosts[host].config.node;
+            let removed = world.judge.newest().removed().contains_key(&node);
+            let (odd, known) = (host % 2 == 1, world.gone.contains_key(&node));
+            let outlived = self.is_outlived(world, host);
+            if (removed && !known && odd) || outlived {
+                world.wipe(host, Duration::from_secs(1));
+            } else if removed && !known {
+                world.lose(host);
+            }
         }
-        world.lose(host);
+        for (node, name) in world.gone.clone() {
+            self.fence(world, node, name);
+        }
+    }
+
+    /// Whether the disk of a host was put back so far that the mesh takes it for another life.
+    fn is_outlived(&self, world: &World, host: Host) -> bool {
+        let rig = &world.hosts[host];
+        let known = world.judge.newest().members().get(&rig.config.node).map(|it| it.incarnation);
+        let own = rig.peer.as_ref().map(|it| it.agent().report(rig.local(world.now)).incarnation);
+        rig.restored && own.is_some() && own < known
+    }
+
+    fn fence(&self, world: &mut World, node: NodeId, name: NodeName) {
         let asked = self.anybody(world);
         let person = "ann".to_owned();
-        let permit = world.judge.newest().permit_of(node).map(|permit| permit.id);
+        let fleet = world.judge.newest();
+        let permit = fleet.permit_of(node).map(|permit| permit.id);
+        let member = fleet.members().contains_key(&node);
         // Some remove first, and some override first.
-        if !removed && (permit.is_none() || host.is_multiple_of(2)) {
-            let node = world.hosts[host].config.name.clone();
-            ask(world, asked, Operation::Remove { node, person: person.clone() });
+        let remove_first = node.0[0].is_multiple_of(2);
+        if member && (permit.is_none() || remove_first) {
+            ask(world, asked, Operation::Remove { node: name, person: person.clone() });
         }
-        let fresh = permit.filter(|permit| !self.overridden.contains(permit));
-        if let Some(permit) = fresh.filter(|_| removed || host % 2 == 1) {
-            self.overridden.insert(permit);
+        if let Some(permit) = permit.filter(|_| !member || !remove_first) {
             let reason = "powered off".to_owned();
             ask(world, asked, Operation::Override { permit, fenced: true, reason, person });
         }
@@ -474,21 +577,26 @@ impl Director {
 
     fn is_mended(&self, world: &World) -> bool {
         let fleet = world.judge.newest();
-        let gone = |rig: &Rig| {
-            let node = rig.config.node;
-            !rig.lost || (!fleet.members().contains_key(&node) && fleet.permit_of(node).is_none())
-        };
-        world.hosts.iter().all(gone)
+        let left =
+            |node: &NodeId| fleet.members().contains_key(node) || fleet.permit_of(*node).is_some();
+        !world.gone.keys().any(left)
     }
 
     // --- the end ------------------------------------------------------------------------------------
 
-    /// Liveness after the last rollout: no permit stays open, every node that is there has the whole
-    /// log, and every member that counts serves what the log says of it.
+    /// Whether the seed decides what fails.
+    fn is_drawn(&self) -> bool {
+        self.options.faults && self.options.story.is_none()
+    }
+
     fn settling(&mut self, world: &mut World) {
-        let Some(reason) = unsettled(world) else {
+        let Some(reason) = unsettled(world, &self.shape) else {
+            // What is settled may not come apart by itself.
+            if self.is_drawn() && world.now.since(Instant::ZERO) < LENGTH {
+                return self.go_on(world, Stage::Settling);
+            }
             self.stage = Stage::Over;
-            return;
+            return self.compare(world);
         };
         if world.now.since(self.since) > SETTLE_WITHIN {
             let text = format!("progress: not settled after {SETTLE_WITHIN:?}: {reason}");
@@ -497,32 +605,72 @@ impl Director {
     }
 }
 
-fn unsettled(world: &World) -> Option<String> {
+impl Director {
+    /// Whether a scenario ended as it must.
+    fn compare(&self, world: &mut World) {
+        let group = world.judge.newest().groups().get(&group());
+        let last = group.and_then(|it| it.rollouts.last()).map(|it| End::of(&it.phase));
+        let Some(story) = &self.options.story else { return };
+        if last != Some(story.ends) {
+            let text = format!("scenario: must end {:?}, and ends {last:?}", story.ends);
+            world.judge.fail(&text);
+        }
+        // It would not show what it says.
+        if !world.tally.in_vain.is_empty() {
+            let text = format!("scenario: nobody feels some faults: {:?}", world.tally.in_vain);
+            world.judge.fail(&text);
+        }
+    }
+}
+
+/// How the rollouts that the log remembers ended.
+fn ends(fleet: &Fleet) -> BTreeMap<&'static str, u64> {
+    let mut ends = BTreeMap::new();
+    for rollout in fleet.groups().values().flat_map(|group| &group.rollouts) {
+        count(&mut ends, End::of(&rollout.phase).name());
+    }
+    ends
+}
+
+/// Liveness after the last rollout: no permit stays open, every node that is there has the whole log,
+/// and every server counts and serves what it is to serve.
+fn unsettled(world: &World, shape: &Shape) -> Option<String> {
     let fleet = world.judge.newest();
     if let Some(permit) = fleet.permits().values().next() {
         return Some(format!("a permit is open: {permit:?}"));
     }
-    let there = (0..).zip(&world.hosts).filter(|(_, rig)| !rig.lost);
-    for (host, rig) in there {
-        let applied = rig.peer.as_ref().map(|peer| peer.fleet().applied());
+    let there = (0..world.hosts.len()).filter(|host| !world.hosts[*host].lost);
+    there.into_iter().find_map(|host| {
+        let applied = world.hosts[host].peer.as_ref().map(|peer| peer.fleet().applied());
         if applied != Some(fleet.applied()) {
             return Some(format!("host {host} is at entry {applied:?} of {}", fleet.applied()));
         }
-        let group = fleet.groups().get(&group());
-        let member = group.and_then(|it| it.members.get(&rig.config.node));
-        let Some(member) = member.filter(|it| it.standing == Standing::Counted) else { continue };
-        let running = match rig.service.process {
-            Process::Running { release, ready: true } => Some(release),
-            _ => None,
-        };
-        if !rig.service.serves() || running != member.running {
-            return Some(format!(
-                "host {host} has {:?}, drained {}, and the log says {:?}",
-                rig.service.process, rig.service.drained, member.running
-            ));
-        }
-    }
-    None
+        if shape.is_witness(host) { None } else { unserved(fleet, host, &world.hosts[host]) }
+    })
+}
+
+/// Why a server does not serve what it is to serve: what the log says that it runs, and that is what the
+/// group runs, unless somebody left it with two releases.
+fn unserved(fleet: &Fleet, host: Host, rig: &Rig) -> Option<String> {
+    let group = fleet.groups().get(&group())?;
+    let member = group.members.get(&rig.config.node).filter(|it| it.standing == Standing::Counted);
+    let Some(member) = member else {
+        let standing = group.members.get(&rig.config.node).map(|it| it.standing);
+        return Some(format!("host {host} is a server and {standing:?} in its group"));
+    };
+    let running = match rig.service.process {
+        Process::Running { release, ready: true } => Some(release),
+        _ => None,
+    };
+    let last = group.rollouts.last().map(|rollout| &rollout.phase);
+    let same = matches!(last, Some(Phase::Done | Phase::RolledBack { .. }));
+    let right = running == member.running && (!same || running == group.stable);
+    (!rig.service.serves() || !right).then(|| {
+        format!(
+            "host {host} has {:?}, drained {}, and the log says {:?} of it and {:?} of the group",
+            rig.service.process, rig.service.drained, member.running, group.stable
+        )
+    })
 }
 
 fn ask(world: &mut World, host: Host, operation: Operation) {

@@ -159,6 +159,10 @@ impl Service {
                 self.process = Process::Running { release, ready: true };
                 None
             }
+            (Step::Unready, Process::Running { release, .. }) => {
+                self.process = Process::Running { release, ready: false };
+                None
+            }
             (Step::Ended, Process::Ending(_)) => self.end("asked to"),
             (Step::Dies, Process::Running { .. } | Process::Starting(_) | Process::Ending(_)) => {
                 self.end("by itself")
@@ -184,14 +188,18 @@ impl Service {
         }
     }
 
-    /// What a starting daemon finds.
-    pub(crate) fn found(&self) -> ServiceEvent {
-        let running = match self.process {
+    /// What its process is of, if there is one.
+    pub(crate) fn release(&self) -> Option<ReleaseId> {
+        match self.process {
             Process::None => None,
             Process::Starting(release)
             | Process::Ending(release)
             | Process::Running { release, .. } => Some(release),
-        };
-        ServiceEvent::Found { running }
+        }
+    }
+
+    /// What a starting daemon finds.
+    pub(crate) fn found(&self) -> ServiceEvent {
+        ServiceEvent::Found { running: self.release() }
     }
 }

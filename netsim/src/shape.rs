@@ -9,6 +9,7 @@ use baton_protocol::rng::Rng;
 
 use crate::balancer::Traits;
 use crate::event::Host;
+use crate::link::{Latency, ZONES};
 
 /// Drift of a host's clock against the world's, at most: twice what a poor crystal has.
 const DRIFT_PPM_MAX: u64 = 200;
@@ -24,8 +25,9 @@ pub(crate) struct Shape {
     pub(crate) log_tail: usize,
     /// Each host's drift, in millionths.
     pub(crate) drift_ppm: Vec<i64>,
-    /// Releases after the first.
-    pub(crate) releases: u64,
+    /// By how many seconds each host's wall clock is ahead.
+    pub(crate) wall_ahead: Vec<i64>,
+    pub(crate) latency: Latency,
     /// Faults come while the mesh is founded and joined as well.
     pub(crate) early_faults: bool,
     /// The first release is given up half way for another.
@@ -43,7 +45,8 @@ impl Shape {
             policy: capped(Cap { percent: Some(10), ..Cap::default() }),
             log_tail: LOG_TAIL_ENTRIES,
             drift_ppm: vec![0; hosts],
-            releases: 1,
+            wall_ahead: vec![0; hosts],
+            latency: latency(500, |_| 2000),
             early_faults: false,
             restarted_first: false,
             balancer: None,
@@ -66,13 +69,15 @@ impl Shape {
             let ppm = rng.below(2 * DRIFT_PPM_MAX + 1);
             i64::try_from(ppm).unwrap_or_default() - DRIFT_PPM_MAX.cast_signed()
         };
+        let ahead = |rng: &mut Rng| i64::try_from(rng.below(600)).unwrap_or_default() - 300;
         Self {
             hosts,
             witness: rng.chance(1, 3),
             policy,
             log_tail: if rng.chance(1, 2) { 24 + rng.below(64) as usize } else { LOG_TAIL_ENTRIES },
             drift_ppm: (0..hosts).map(|_| drift(rng)).collect(),
-            releases: 1 + rng.below(2),
+            wall_ahead: (0..hosts).map(|_| ahead(rng)).collect(),
+            latency: latency(100 + rng.below(900), |_| 1000 + rng.below(39_000)),
             early_faults: rng.chance(2, 3),
             restarted_first: rng.chance(1, 6),
             balancer: None,
@@ -92,6 +97,16 @@ impl Shape {
     pub(crate) fn servers(&self) -> usize {
         self.hosts - usize::from(self.witness)
     }
+}
+
+/// What frames take within a zone and from zone to zone, in microseconds.
+fn latency(within: u64, mut between: impl FnMut(usize) -> u64) -> Latency {
+    let mut latency = [[within; ZONES]; ZONES];
+    for (a, b) in (0..ZONES).flat_map(|a| (0..a).map(move |b| (a, b))) {
+        let micros = between(a);
+        (latency[a][b], latency[b][a]) = (micros, micros);
+    }
+    latency
 }
 
 pub(crate) fn capped(cap: Cap) -> PolicyChange {

@@ -8,6 +8,7 @@ use baton_protocol::artifact::header::{ChunkRef, SignedHeader};
 use baton_protocol::id::{ChunkHash, ReleaseId};
 use baton_protocol::rng::Rng;
 use baton_protocol::swarm::{Bitmap, ObjectId, Part};
+use serde::Deserialize;
 
 /// A release as its publisher made it.
 #[derive(Clone, Debug)]
@@ -20,7 +21,8 @@ pub(crate) struct Made {
 }
 
 /// How the service of a release behaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Temper {
     /// It gets ready and stays.
     Good,
@@ -28,6 +30,10 @@ pub(crate) enum Temper {
     NeverReady,
     /// It ends soon after its start.
     Dies,
+    /// It gets ready late, though in time.
+    Slow,
+    /// It gets ready, is not for a moment, and is again.
+    Wavers,
 }
 
 /// All releases that there are.
@@ -46,8 +52,9 @@ impl Made {
 struct Kept {
     manifest: BTreeSet<u32>,
     content: BTreeSet<u32>,
+    /// Chunks whose bytes have changed since.
+    rotten: BTreeSet<u32>,
     sealed: bool,
-    origin: bool,
 }
 
 /// What of the releases one host has.
@@ -63,17 +70,19 @@ impl Store {
         let kept = Kept {
             manifest: count(&made.manifest),
             content: count(&made.contents.chunks),
+            rotten: BTreeSet::new(),
             sealed: true,
-            origin: true,
         };
         self.kept.insert(made.signed.id(), kept);
-        present(made, true)
+        let (header, contents) = (made.signed.clone(), made.contents.clone());
+        StoreEvent::Present { header, contents, origin: true }
     }
 
     /// What a starting daemon is told.
-    pub(crate) fn found(&self, catalog: &Catalog) -> Vec<StoreEvent> {
-        let sealed = self.kept.iter().filter(|(_, kept)| kept.sealed);
-        sealed.filter_map(|(id, kept)| Some(present(catalog.get(id)?, kept.origin))).collect()
+    pub(crate) fn found(&self, catalog: &Catalog) -> StoreEvent {
+        let made = self.sealed().filter_map(|id| catalog.get(&id));
+        let staged = made.map(|made| (made.signed.clone(), made.contents.clone())).collect();
+        StoreEvent::Found { staged }
     }
 
     /// A crash: of what was not sealed, some chunks are lost.
@@ -88,8 +97,36 @@ impl Store {
     pub(crate) fn has(&self, object: ObjectId, index: u32) -> bool {
         self.kept.get(&object.release).is_some_and(|kept| match object.part {
             Part::Manifest => kept.manifest.contains(&index),
-            Part::Content => kept.content.contains(&index),
+            Part::Content => kept.content.contains(&index) && !kept.rotten.contains(&index),
         })
+    }
+
+    /// The bytes of some chunks change, of releases that others have as well; whether there are any.
+    pub(crate) fn rot(
+        &mut self,
+        rng: &mut Rng,
+        count: usize,
+        elsewhere: &BTreeSet<ReleaseId>,
+    ) -> bool {
+        let mut all: Vec<_> = self
+            .kept
+            .iter()
+            .filter(|(id, _)| elsewhere.contains(id))
+            .flat_map(|(id, kept)| kept.content.iter().map(|index| (*id, *index)))
+            .collect();
+        rng.shuffle(&mut all);
+        let any = count > 0 && !all.is_empty();
+        for (release, index) in all.into_iter().take(count) {
+            if let Some(kept) = self.kept.get_mut(&release) {
+                kept.rotten.insert(index);
+            }
+        }
+        any
+    }
+
+    /// The releases that are whole here.
+    pub(crate) fn sealed(&self) -> impl Iterator<Item = ReleaseId> {
+        self.kept.iter().filter(|(_, kept)| kept.sealed).map(|(id, _)| *id)
     }
 
     /// Whether the release is whole, verified and synced.
@@ -97,12 +134,20 @@ impl Store {
         self.kept.get(&release).is_some_and(|kept| kept.sealed)
     }
 
+    /// Whether bytes of the release have changed since.
+    pub(crate) fn is_rotten(&self, release: ReleaseId) -> bool {
+        self.kept.get(&release).is_some_and(|kept| !kept.rotten.is_empty())
+    }
+
     /// A verified chunk is written, if there is room made for it.
     pub(crate) fn put(&mut self, object: ObjectId, index: u32) -> bool {
         let Some(kept) = self.kept.get_mut(&object.release) else { return false };
         match object.part {
             Part::Manifest => kept.manifest.insert(index),
-            Part::Content => kept.content.insert(index),
+            Part::Content => {
+                kept.rotten.remove(&index);
+                kept.content.insert(index)
+            }
         };
         true
     }
@@ -115,7 +160,10 @@ impl Store {
     ) -> Option<StoreEvent> {
         match command {
             StoreCommand::Begin { header } => {
-                self.kept.entry(header.id()).or_default().manifest.clear();
+                let kept = self.kept.entry(header.id()).or_default();
+                if !kept.sealed {
+                    kept.manifest.clear();
+                }
                 None
             }
             StoreCommand::Retain { keep } => {
@@ -144,6 +192,8 @@ impl Store {
         let Some(kept) = self.kept.get_mut(&release) else {
             return failed(release, "no room was made");
         };
+        let rotten = core::mem::take(&mut kept.rotten); // found by hashing
+        kept.content.retain(|index| !rotten.contains(index));
         let mut have = Bitmap::empty(made.contents.chunks.len() as u32);
         for (index, chunk) in (0..).zip(made.contents.chunks.iter()) {
             if kept.content.contains(&index) || known.contains(&chunk.hash) {
@@ -157,13 +207,18 @@ impl Store {
     /// Chunks of sealed releases, which need not travel again.
     fn hashes(&self, catalog: &Catalog) -> BTreeSet<ChunkHash> {
         let sealed = self.kept.iter().filter(|(_, kept)| kept.sealed);
-        let made = sealed.filter_map(|(id, _)| catalog.get(id));
-        made.flat_map(|made| made.contents.chunks.iter().map(|chunk| chunk.hash)).collect()
+        let made = sealed.filter_map(|(id, kept)| Some((catalog.get(id)?, kept)));
+        let sound = made.flat_map(|(made, kept)| {
+            let chunks = (0..).zip(made.contents.chunks.iter());
+            chunks.filter(|(index, _)| !kept.rotten.contains(index)).map(|(_, chunk)| chunk.hash)
+        });
+        sound.collect()
     }
 
     fn seal(&mut self, catalog: &Catalog, release: ReleaseId) -> StoreEvent {
         let chunks = catalog.get(&release).map(|made| made.contents.chunks.len());
-        match self.kept.get_mut(&release).filter(|kept| Some(kept.content.len()) == chunks) {
+        let whole = |kept: &&mut Kept| Some(kept.content.len()) == chunks && kept.rotten.is_empty();
+        match self.kept.get_mut(&release).filter(whole) {
             Some(kept) => {
                 kept.sealed = true;
                 StoreEvent::Sealed { release }
@@ -171,10 +226,6 @@ impl Store {
             None => failed(release, "chunks are missing"),
         }
     }
-}
-
-fn present(made: &Made, origin: bool) -> StoreEvent {
-    StoreEvent::Present { header: made.signed.clone(), contents: made.contents.clone(), origin }
 }
 
 fn failed(release: ReleaseId, reason: &str) -> StoreEvent {

@@ -2,17 +2,16 @@
 
 use core::time::Duration;
 
+use baton_protocol::agent::library::StoreEvent;
 use baton_protocol::id::NodeId;
 use baton_protocol::membership::Address;
 use baton_protocol::peer::Input;
 use baton_protocol::swarm::ObjectId;
 
+use crate::bulk::Transfer;
 use crate::event::{Event, Host};
-use crate::link::{ConnId, Net};
+use crate::link::ConnId;
 use crate::world::World;
-
-/// Bytes that a host sends per millisecond.
-const UPLINK_BYTES_PER_MS: u64 = 20_000;
 
 /// How long a dial to a host that does not answer takes.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -27,7 +26,7 @@ impl World {
         let target = self.host_at(&to);
         let reached = target.filter(|it| !self.net.is_blocked(host, *it));
         let delay = match reached {
-            Some(target) => Net::delay(&mut self.rng, host, target) * 3,
+            Some(target) => self.net.delay(&mut self.rng, host, target) * 3,
             None => DIAL_TIMEOUT,
         };
         self.after(delay, Event::Dialled { host, life, address: to });
@@ -54,16 +53,24 @@ impl World {
     pub(crate) fn send(&mut self, from: Host, to: NodeId, frame: Vec<u8>) {
         let Some(to) = self.names.get(&to).copied() else { return };
         self.judge.sent(&self.hosts, from, &frame);
-        let delay = Net::delay(&mut self.rng, from, to);
+        let frame = self.lie(from, to, frame);
+        self.put_on_wire(from, to, frame);
+    }
+
+    pub(crate) fn put_on_wire(&mut self, from: Host, to: Host, frame: Vec<u8>) {
+        let delay = self.net.delay(&mut self.rng, from, to);
         if let Some((conn, due)) = self.net.push(self.now, from, to, delay, frame) {
-            self.at(due, Event::Deliver { conn, from });
+            self.at(due, Event::Deliver { conn, from, to });
         }
     }
 
-    pub(crate) fn deliver(&mut self, conn: ConnId, from: Host) {
-        let Some((to, frame)) = self.net.deliver(conn, from) else { return };
+    pub(crate) fn deliver(&mut self, conn: ConnId, from: Host, to: Host) {
+        let Some(frame) = self.net.deliver(conn, from, to) else { return };
         self.trace.bytes(self.now, 3, &[from as u8, to as u8]);
         self.trace.bytes(self.now, 4, &frame);
+        if self.is_lied_to(to, from, &frame) {
+            return;
+        }
         let node = self.hosts[from].config.node;
         self.feed(to, Input::Control { from: node, frame });
     }
@@ -73,8 +80,9 @@ impl World {
         self.net.close(a, b);
         self.trace.bytes(self.now, 5, &[a as u8, b as u8]);
         let (first, second) = (self.hosts[a].config.node, self.hosts[b].config.node);
-        self.hosts[a].uploads.retain(|(to, ..), _| *to != b);
-        self.hosts[b].uploads.retain(|(to, ..), _| *to != a);
+        self.flow();
+        self.bulk.forget(a, b);
+        self.flow();
         self.feed(a, Input::Disconnected { node: second });
         self.feed(b, Input::Disconnected { node: first });
     }
@@ -88,7 +96,7 @@ impl World {
     }
 
     pub(crate) fn partition(&mut self, ways: &[(Host, Host)]) {
-        self.note(&format!("FAULT partition of {} ways", ways.len()));
+        self.flow();
         for conn in self.net.block(ways) {
             // Keep-alive notices in the end, unless the partition is over before.
             let delay = Duration::from_secs(3) + self.within(Duration::from_secs(12));
@@ -96,109 +104,125 @@ impl World {
         }
     }
 
-    pub(crate) fn heal(&mut self) {
-        self.note("the network is whole");
-        for (conn, from, owed) in self.net.heal() {
+    /// One fault fewer holds these ways back.
+    pub(crate) fn heal(&mut self, ways: &[(Host, Host)]) {
+        let owed = self.net.unblock(ways);
+        if self.net.is_whole() {
+            self.note("the network is whole");
+        }
+        for (conn, [from, to], owed) in owed {
             for _ in 0..owed {
                 let delay = Duration::from_millis(1);
-                self.after(delay, Event::Deliver { conn, from });
+                self.after(delay, Event::Deliver { conn, from, to });
             }
         }
+        self.flow();
     }
 
     // --- chunks ----------------------------------------------------------------------------------
 
     pub(crate) fn upload(&mut self, from: Host, node: NodeId, object: ObjectId, index: u32) {
         let Some(to) = self.names.get(&node).copied() else { return };
-        let conn = self.net.between(from, to);
+        if self.lies_in_bulk(from, to, object, index) {
+            return;
+        }
         let chunk = self
             .catalog
             .get(&object.release)
             .and_then(|made| made.chunks(object.part).get(usize::try_from(index).ok()?));
         let chunk = chunk.filter(|_| self.hosts[from].store.has(object, index)).copied();
-        self.uploads += 1;
-        let upload = self.uploads;
-        let conn = conn.unwrap_or_default();
-        self.hosts[from].uploads.insert((to, object, index), upload);
-        let rig = &mut self.hosts[from];
-        let micros = chunk.map_or(1, |chunk| u64::from(chunk.len) * 1000 / UPLINK_BYTES_PER_MS);
-        rig.sent_until = rig.sent_until.max(self.now).after(Duration::from_micros(micros));
-        let at = rig.sent_until;
-        self.at(at, Event::Uploaded { conn, from, to, upload, object, index });
+        let Some((conn, chunk)) = self.net.between(from, to).zip(chunk) else {
+            let delay = Duration::from_millis(1);
+            return self.after(delay, Event::UploadFails { from, to: node, object, index });
+        };
+        self.flow(); // what is on its way already has had its old share until now
+        self.bulk.push(from, to, Transfer::new(conn, object, index, chunk.len));
+        self.flow();
     }
 
-    pub(crate) fn uploaded(
-        &mut self,
-        conn: ConnId,
-        from: Host,
-        to: Host,
-        upload: u64,
-        object: ObjectId,
-        index: u32,
-    ) {
-        if self.hosts[from].uploads.get(&(to, object, index)) != Some(&upload) {
-            return;
+    pub(crate) fn cancel_upload(&mut self, from: Host, to: NodeId, object: ObjectId, index: u32) {
+        let Some(to) = self.names.get(&to).copied() else { return };
+        self.flow();
+        self.bulk.cancel(from, to, object, index);
+        self.flow();
+    }
+
+    /// Chunks have moved on: those that were sent whole leave, and the rest share the links anew.
+    pub(crate) fn flow(&mut self) {
+        for (from, to, transfer) in self.bulk.advance(self.now) {
+            self.after(Duration::ZERO, Event::Uploaded { from, to, transfer });
         }
+        let Self { bulk, net, .. } = self;
+        if let Some((version, delay)) = bulk.share(|from, to| net.is_blocked(from, to)) {
+            self.after(delay, Event::Flow { version });
+        }
+    }
+
+    pub(crate) fn uploaded(&mut self, from: Host, to: Host, transfer: Transfer) {
+        let Transfer { conn, object, index, .. } = transfer;
         let open = self.net.between(from, to) == Some(conn);
-        if open && self.net.is_blocked(from, to) {
-            let again = Event::Uploaded { conn, from, to, upload, object, index };
-            return self.after(Duration::from_millis(500), again);
-        }
-        self.hosts[from].uploads.remove(&(to, object, index));
         let node = self.hosts[to].config.node;
         if !open || !self.hosts[from].store.has(object, index) {
             return self.feed(from, Input::UploadFailed { to: node, object, index });
         }
-        let delay = Net::delay(&mut self.rng, from, to);
-        self.after(delay, Event::Arrived { conn, from, to, object, index });
+        let delay = self.net.delay(&mut self.rng, from, to);
+        self.after(delay, Event::Arrived { from, to, transfer });
         self.feed(from, Input::Uploaded { to: node, object, index });
     }
 
-    pub(crate) fn arrived(
-        &mut self,
-        conn: ConnId,
-        from: Host,
-        to: Host,
-        object: ObjectId,
-        index: u32,
-    ) {
+    pub(crate) fn arrived(&mut self, from: Host, to: Host, transfer: Transfer) {
+        let Transfer { conn, object, index, .. } = transfer;
         if self.net.between(from, to) != Some(conn) || self.hosts[to].peer.is_none() {
             return;
         }
         let node = self.hosts[from].config.node;
         self.trace.bytes(self.now, 6, &[from as u8, to as u8]);
-        if self.rng.chance(1, 500) {
+        let garbled = self.hosts[to].garbled_permille;
+        if garbled > 0 && self.rng.chance(garbled, 1000) {
             return self.feed(to, Input::ChunkCorrupt { from: node, object, index });
         }
-        if !self.hosts[to].store.put(object, index) {
+        let rig = &mut self.hosts[to];
+        let life = rig.life;
+        if rig.full {
+            let (release, reason) = (object.release, "no space left on device".to_owned());
+            return self.feed(to, Input::Store(StoreEvent::Failed { release, reason }));
+        }
+        if !rig.store.put(object, index) {
             return;
         }
-        let life = self.hosts[to].life;
         let delay = self.within(Duration::from_millis(20));
         self.after(delay, Event::ChunkStored { host: to, life, object, index });
         self.feed(to, Input::ChunkVerified { from: node, object, index });
     }
 
-    /// Breaks some connections, whichever there are.
-    pub(crate) fn cut_some(&mut self, count: usize) {
-        let mut all = self.net.all();
-        self.rng.shuffle(&mut all);
-        all.truncate(count);
-        self.note(&format!("FAULT {} connections break", all.len()));
-        for conn in all {
-            let delay = self.within(Duration::from_millis(200));
-            self.after(delay, Event::Cut { conn });
+    /// Wrong bytes are at their receiver.
+    pub(crate) fn corrupt(&mut self, conn: ConnId, ends: [Host; 2], object: ObjectId, index: u32) {
+        let [from, to] = ends;
+        if self.net.between(from, to) == Some(conn) {
+            let from = self.hosts[from].config.node;
+            self.feed(to, Input::ChunkCorrupt { from, object, index });
         }
     }
 
-    /// Cuts a host, and some others with it, off from all the rest.
-    pub(crate) fn cut_off(&mut self, host: Host, others: usize) {
+    /// Breaks some connections, whichever there are; whether there are any.
+    pub(crate) fn cut_some(&mut self, count: usize) -> bool {
+        let mut all = self.net.all();
+        self.rng.shuffle(&mut all);
+        all.truncate(count);
+        for conn in &all {
+            let delay = self.within(Duration::from_millis(200));
+            self.after(delay, Event::Cut { conn: *conn });
+        }
+        !all.is_empty()
+    }
+
+    /// The ways between a host, and some others with it, and all the rest.
+    pub(crate) fn ways_around(&mut self, host: Host, others: usize) -> Vec<(Host, Host)> {
         let mut all: Vec<Host> = (0..self.hosts.len()).filter(|it| *it != host).collect();
         self.rng.shuffle(&mut all);
         let rest = all.split_off(others.min(all.len()));
         all.push(host);
         let ways = all.iter().flat_map(|a| rest.iter().flat_map(|b| [(*a, *b), (*b, *a)]));
-        let ways: Vec<_> = ways.collect();
-        self.partition(&ways);
+        ways.collect()
     }
 }

@@ -3,18 +3,20 @@
 use core::time::Duration;
 
 use baton_protocol::fleet::command::Order;
-use baton_protocol::fleet::policy::Cap;
 use baton_protocol::id::NodeId;
-use baton_protocol::peer::Operation;
+use baton_protocol::rng::Rng;
 use baton_protocol::time::Instant;
 
 use crate::event::{Event, Host};
-use crate::mesh::group;
-use crate::shape::capped;
+use crate::fault::Fault;
+use crate::tally::count;
 use crate::world::World;
 
 /// How long after its moment a trap acts, at most.
 const DELAY_MAX: Duration = Duration::from_millis(60);
+
+/// How long a server is in maintenance at least: longer than its permit's way to the proof.
+const MAINTAINED: Duration = Duration::from_secs(20);
 
 /// Something in the log, as the judge sees it come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +75,8 @@ pub(crate) enum Deed {
     Quarantine,
     /// A person says that a permit which has not begun may go.
     Override,
+    /// A person puts the node into maintenance at the balancer.
+    Maintain,
 }
 
 /// One trap.
@@ -84,6 +88,58 @@ pub(crate) struct Trap {
     pub(crate) deed: Deed,
     /// When it is taken away again.
     pub(crate) until: Instant,
+}
+
+impl Trigger {
+    /// As often as each is drawn.
+    pub(crate) const DRAWN: [Self; 8] = [
+        Self::Granted,
+        Self::Granted,
+        Self::Begun,
+        Self::Begun,
+        Self::Closed,
+        Self::Failed,
+        Self::Created,
+        Self::Voters,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Granted => "at a grant",
+            Self::Begun => "at a begin",
+            Self::Closed => "at a closing",
+            Self::Failed => "at a failure",
+            Self::Created => "at a rollout's begin",
+            Self::Voters => "at a change of voters",
+        }
+    }
+}
+
+impl Deed {
+    /// The longest that one lasts: a machine is away.
+    pub(crate) const LASTS_MAX: Duration = Duration::from_secs(60);
+
+    pub(crate) fn drawn(rng: &mut Rng) -> Self {
+        match rng.below(22) {
+            0..=3 => Self::Squeeze,
+            4 => Self::CrashNode,
+            5 => Self::NodeAway,
+            6 => Self::ServiceDies,
+            7 => Self::StopNode,
+            8 => Self::CrashLeader,
+            9 => Self::StopLeader,
+            10 => Self::CutLeader,
+            11 => Self::Order(Order::Pause),
+            12 => Self::Order(Order::Abort),
+            13 => Self::Order(Order::Rollback),
+            14 => Self::Order(Order::Promote),
+            15 => Self::Cap(1 + u32::try_from(rng.below(3)).unwrap_or_default()),
+            // Only one that comes while the node holds a permit tells anything: seldom enough.
+            16..=19 => Self::Remove,
+            20 => Self::Quarantine,
+            _ => Self::Override,
+        }
+    }
 }
 
 impl Trap {
@@ -114,10 +170,11 @@ impl World {
                 trap.skip -= 1;
                 return true;
             }
-            sprung.push(trap.deed.clone());
+            sprung.push((trap.trigger, trap.deed.clone()));
             false
         });
-        for deed in sprung {
+        for (trigger, deed) in sprung {
+            count(&mut self.tally.traps, trigger.name());
             self.note(&format!("TRAP {deed:?} at {moment:?}"));
             self.act_on(moment, deed);
         }
@@ -136,62 +193,29 @@ impl World {
 
     fn act_on(&mut self, moment: Moment, deed: Deed) {
         let host = self.host_of(moment);
-        let delay = self.within(DELAY_MAX);
-        let a_while = Duration::from_secs(2) + self.within(Duration::from_secs(20));
-        match deed {
-            Deed::Squeeze => self.squeeze(host),
-            Deed::CrashNode => {
-                self.after(delay, Event::Crash { host });
-                self.after(delay + a_while, Event::Restart { host });
-            }
-            Deed::NodeAway => self.after(delay, Event::Away { host, wait: a_while * 2 }),
-            Deed::ServiceDies => self.after(delay, Event::ServiceDies { host }),
-            Deed::StopNode => self.after(delay, Event::Stop { host, wait: a_while }),
-            Deed::CrashLeader => self.after(delay, Event::CrashLeader),
-            Deed::StopLeader => {
-                let host = self.leader().unwrap_or(host);
-                self.after(delay, Event::Stop { host, wait: a_while });
-            }
+        let leader = self.leader().unwrap_or(host);
+        let wait = Duration::from_secs(2) + self.within(Duration::from_secs(20));
+        let fault = match deed {
+            Deed::Squeeze => return self.squeeze(host),
+            Deed::CrashNode => Fault::Crash { host, wait },
+            Deed::NodeAway => Fault::Away { host, wait: wait * 2 },
+            Deed::ServiceDies => Fault::ServiceDies { host },
+            Deed::StopNode => Fault::Pause { host, wait },
+            Deed::CrashLeader => Fault::CrashLeader { wait },
+            Deed::StopLeader => Fault::Pause { host: leader, wait },
             Deed::CutLeader => {
-                let host = self.leader().unwrap_or(host);
                 let others = self.rng.below(self.hosts.len() as u64 / 3) as usize;
-                self.after(delay, Event::CutOff { host, others });
-                self.after(delay + a_while, Event::Heal);
+                Fault::CutOff { host: leader, others, wait }
             }
-            Deed::Order(order) => {
-                let (group, person) = (group(), "ann".to_owned());
-                self.person(delay, Operation::Steer { group, order, person });
-            }
-            Deed::Cap(count) => {
-                let change = capped(Cap { count: Some(count), ..Cap::default() });
-                let (group, person) = (group(), "ann".to_owned());
-                self.person(delay, Operation::SetGroup { group, change, person });
-            }
-            Deed::Remove => {
-                let (node, person) = (self.hosts[host].config.name.clone(), "ann".to_owned());
-                self.person(delay, Operation::Remove { node, person });
-            }
-            Deed::Quarantine => {
-                let node = self.hosts[host].config.name.clone();
-                let (group, person) = (group(), "ann".to_owned());
-                self.person(delay, Operation::Quarantine { group, node, on: true, person });
-            }
-            Deed::Override => {
-                let node = self.hosts[host].config.node;
-                let permit = self.judge.newest().permit_of(node).map(|permit| permit.id);
-                let Some(permit) = permit else { return };
-                let (reason, person) = ("tries".to_owned(), "ann".to_owned());
-                let fenced = false;
-                self.person(delay, Operation::Override { permit, fenced, reason, person });
-            }
-        }
-    }
-
-    /// Somebody asks some node for something.
-    fn person(&mut self, delay: Duration, operation: Operation) {
-        let alive = self.alive();
-        let host = self.rng.pick(&alive).copied().unwrap_or_default();
-        self.after(delay, Event::Operate { host, operation: Box::new(operation), tries: 0 });
+            Deed::Order(order) => Fault::Steer { order },
+            Deed::Cap(count) => Fault::Cap { count },
+            Deed::Remove => Fault::Remove { host },
+            Deed::Quarantine => Fault::Quarantine { host },
+            Deed::Override => Fault::Override { host },
+            Deed::Maintain => Fault::Maintenance { host, wait: MAINTAINED + wait },
+        };
+        let delay = self.within(DELAY_MAX);
+        self.after(delay, Event::Fault(Box::new(fault)));
     }
 
     /// Nothing may be left of the cap when the node comes back and asks to begin.
@@ -200,14 +224,13 @@ impl World {
         let delay = self.within(Duration::from_millis(3));
         // At once, so that it hears of its permit only when it is back: one that asks in vain hands it
         // back by then.
-        self.after(Duration::ZERO, Event::CutOff { host, others: 0 });
-        let back = Duration::from_secs(12) + self.within(Duration::from_secs(10));
-        self.after(back, Event::Heal);
+        let wait = Duration::from_secs(12) + self.within(Duration::from_secs(10));
+        self.after(Duration::ZERO, Event::Fault(Box::new(Fault::CutOff { host, others: 0, wait })));
         let mut others: Vec<Host> = (0..self.hosts.len()).filter(|it| *it != host).collect();
         self.rng.shuffle(&mut others);
         others.truncate(self.judge.limit() as usize);
         for host in others {
-            self.after(delay, Event::Away { host, wait: away });
+            self.after(delay, Event::Fault(Box::new(Fault::Away { host, wait: away })));
         }
     }
 }

@@ -5,8 +5,9 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use baton_protocol::agent::library::{StoreCommand, StoreEvent};
 use baton_protocol::agent::unit::ServiceAction;
-use baton_protocol::id::{NodeId, RequestId};
+use baton_protocol::id::{NodeId, NodeName, RequestId};
 use baton_protocol::machine::Machine as _;
 use baton_protocol::mutant::{self, Mutant};
 use baton_protocol::peer::{Answer, Failure, Input, Note, Operation, Output, Peer};
@@ -14,19 +15,28 @@ use baton_protocol::rng::Rng;
 use baton_protocol::time::{Instant, UnixTime};
 
 use crate::balancer::Balancer;
+use crate::bulk::Bulk;
+use crate::chronicle::Chronicle;
 use crate::event::{Event, Host, Step};
 use crate::invariants::Judge;
 use crate::link::Net;
 use crate::mesh::{EPOCH, Mesh, group};
-use crate::rig::Rig;
+use crate::rig::{Asked, Rig};
 use crate::service::Follow;
 use crate::shape::Shape;
 use crate::store::{Catalog, Made, Temper};
+use crate::tally::{Tally, count};
 use crate::trace::Trace;
 use crate::traps::Trap;
 
 /// Pause between two probes of a service.
 pub(crate) const PROBE_EVERY: Duration = Duration::from_millis(500);
+
+/// How much later than others a slow service gets ready: within its deadline of 20 s still.
+const SLOW_START: Duration = Duration::from_secs(10);
+
+/// How long a service that wavers is ready before, and then is not, at most.
+const WAVER_WITHIN: Duration = Duration::from_secs(4);
 
 /// Tries of a person's request before the person gives up.
 const TRIES_MAX: u32 = 40;
@@ -42,12 +52,19 @@ pub(crate) struct World {
     pub(crate) catalog: Catalog,
     pub(crate) trace: Trace,
     pub(crate) judge: Judge,
-    pub(crate) answers: Vec<(Operation, Result<Answer, Failure>)>,
     pub(crate) traps: Vec<Trap>,
     pub(crate) balancer: Option<Balancer>,
     queue: BTreeMap<(Instant, u64), Event>,
     queued: u64,
-    pub(crate) uploads: u64,
+    pub(crate) bulk: Bulk,
+    pub(crate) shape: Shape,
+    /// Nodes that never come back.
+    pub(crate) gone: BTreeMap<NodeId, NodeName>,
+    pub(crate) tally: Tally,
+    /// For a picture.
+    pub(crate) chronicle: Option<Chronicle>,
+    /// What a host noted last: of a rollout's news one host's word is enough.
+    said: String,
     spins: u32,
 }
 
@@ -56,9 +73,11 @@ impl World {
         let mesh = Mesh::new(&mut rng);
         let rigs: Vec<_> = (0..shape.hosts)
             .map(|host| {
-                let config = mesh.config(host, shape, &mut rng);
+                let config = mesh.config(host, host == 0, shape, &mut rng);
                 let mut rig = Rig::new(config, rng.below(1_000_000_000_000));
+                rig.founds = host == 0;
                 rig.drift_ppm = shape.drift_ppm.get(host).copied().unwrap_or_default();
+                rig.wall_ahead = shape.wall_ahead.get(host).copied().unwrap_or_default();
                 rig
             })
             .collect();
@@ -69,16 +88,20 @@ impl World {
             mesh,
             hosts: rigs,
             names,
-            net: Net::default(),
+            net: Net::new(shape.latency),
             catalog: Catalog::new(),
             trace: Trace::new(loud),
             judge: Judge::default(),
-            answers: Vec::new(),
             traps: Vec::new(),
             balancer: shape.balancer.clone().map(Balancer::new),
             queue: BTreeMap::new(),
             queued: 0,
-            uploads: 0,
+            bulk: Bulk::default(),
+            shape: shape.clone(),
+            gone: BTreeMap::new(),
+            tally: Tally::default(),
+            chronicle: None,
+            said: String::new(),
             spins: 0,
         }
     }
@@ -100,6 +123,7 @@ impl World {
     pub(crate) fn pop(&mut self) -> Option<Event> {
         let ((at, _), event) = self.queue.pop_first()?;
         self.now = at;
+        self.judge.now = at;
         Some(event)
     }
 
@@ -123,21 +147,33 @@ impl World {
 
     /// Lets an event happen. `Director` is the scenario's.
     pub(crate) fn happen(&mut self, event: Event) {
+        let of_network = matches!(event, Event::Fault(_) | Event::Heal { .. } | Event::Clog { .. });
+        self.let_happen(event);
+        if of_network {
+            self.note_ways();
+        }
+    }
+
+    fn let_happen(&mut self, event: Event) {
         match event {
             Event::Wake { host, life } => self.wake(host, life),
             Event::Clock { host, life } => self.clock(host, life),
             Event::Dialled { host, life, address } => self.dialled(host, life, address),
-            Event::Deliver { conn, from } => self.deliver(conn, from),
+            Event::Deliver { conn, from, to } => self.deliver(conn, from, to),
             Event::Cut { conn } => self.cut(conn),
             Event::KeepAlive { conn } if self.net.is_held(conn) => self.cut(conn),
             Event::KeepAlive { .. } => {}
             Event::Synced { host, life } => self.synced(host, life),
-            Event::Store { host, life, event } => self.tell(host, life, Input::Store(event)),
-            Event::Uploaded { conn, from, to, upload, object, index } => {
-                self.uploaded(conn, from, to, upload, object, index);
+            Event::Store { host, life, event } => self.tell(host, life, Input::Store(*event)),
+            Event::Flow { version } if self.bulk.is_current(version) => self.flow(),
+            Event::Flow { .. } => {}
+            Event::Uploaded { from, to, transfer } => self.uploaded(from, to, transfer),
+            Event::UploadFails { from, to, object, index } => {
+                self.feed(from, Input::UploadFailed { to, object, index });
             }
-            Event::Arrived { conn, from, to, object, index } => {
-                self.arrived(conn, from, to, object, index);
+            Event::Arrived { from, to, transfer } => self.arrived(from, to, transfer),
+            Event::Corrupt { conn, from, to, object, index } => {
+                self.corrupt(conn, [from, to], object, index);
             }
             Event::ChunkStored { host, life, object, index } => {
                 self.tell(host, life, Input::ChunkStored { object, index });
@@ -147,26 +183,18 @@ impl World {
                 self.tell(host, life, Input::Service(group(), event));
             }
             Event::Probe { host, life } => self.probe(host, life),
-            Event::Crash { host } => self.crash(host),
+            Event::Fault(fault) => self.inflict(*fault),
             Event::Restart { host } => self.start(host),
-            Event::Lose { host } => self.lose(host),
-            Event::CrashLeader => self.crash_leader(),
-            Event::CrashHolder => self.crash_holder(),
-            Event::PowerCut { hosts } => self.power_cut(&hosts),
-            Event::Away { host, wait } => self.away(host, wait),
-            Event::Stop { host, wait } => self.stop(host, wait),
-            Event::Continue { host, life } => self.go_on(host, life),
-            Event::Jump { host, by } => self.jump(host, by),
-            Event::SlowDisk { host, millis } => self.hosts[host].sync_millis = millis,
-            Event::CutSome { count } => self.cut_some(count),
-            Event::CutOff { host, others } => self.cut_off(host, others),
-            Event::ServiceDies { host } => {
-                let process = self.hosts[host].service.number;
-                self.note(&format!("FAULT the service of {host} dies"));
-                self.service_step(host, process, Step::Dies);
+            Event::Reborn { host } => self.reborn(host),
+            Event::Restore { host, disk } => self.restore(host, *disk),
+            Event::ClockRight { host, by_seconds } => self.hosts[host].wall_ahead -= by_seconds,
+            Event::Over { host, spell } => self.over(host, spell),
+            Event::Flap { host, left } => {
+                self.flap(host, left);
             }
-            Event::Partition { ways } => self.partition(&ways),
-            Event::Heal => self.heal(),
+            Event::Flood { host, lie } => self.flood(host, lie),
+            Event::Heal { ways } => self.heal(&ways),
+            Event::Clog { way } => self.partition(&[way]),
             Event::Operate { host, operation, tries } => self.operate(host, *operation, tries),
             Event::Confirmed { host, life, token } => self.confirmed(host, life, token),
             Event::Balancer => self.balance(),
@@ -194,16 +222,29 @@ impl World {
             let reason = panic_text(panic.as_ref());
             return self.judge.fail(&format!("host {host} panics: {reason}"));
         }
+        self.judge.follow(self.now, &self.hosts, host);
         while let Some(output) = self.hosts[host].peer.as_mut().and_then(Peer::poll_output) {
             self.perform(host, output);
         }
         self.plan_wake(host);
         let Self { judge, hosts, now, trace, .. } = self;
         judge.look(*now, hosts, host, trace);
-        for moment in self.judge.moments() {
-            self.maintain(&moment);
+        let moments = self.judge.moments();
+        let sprung = !moments.is_empty();
+        for moment in moments {
             self.spring(moment);
         }
+        if sprung {
+            self.note_ways();
+        }
+    }
+
+    /// Tells the judge what of the network is blocked: after whatever may have changed it.
+    fn note_ways(&mut self) {
+        let all = 0..self.hosts.len();
+        let ways = all.clone().flat_map(|from| all.clone().map(move |to| (from, to)));
+        let blocked = ways.filter(|(from, to)| self.net.is_blocked(*from, *to)).collect();
+        self.judge.ways(blocked);
     }
 
     fn plan_wake(&mut self, host: Host) {
@@ -235,13 +276,14 @@ impl World {
         }
     }
 
-    pub(crate) fn wall_clock(&self) -> UnixTime {
-        UnixTime(EPOCH + self.now.as_micros() / 1_000_000)
+    pub(crate) fn wall_clock(&self, host: Host) -> UnixTime {
+        let right = EPOCH + self.now.as_micros() / 1_000_000;
+        UnixTime(right.saturating_add_signed(self.hosts[host].wall_ahead))
     }
 
     fn clock(&mut self, host: Host, life: u64) {
         if self.hosts[host].life == life && self.hosts[host].peer.is_some() {
-            let time = self.wall_clock();
+            let time = self.wall_clock(host);
             self.after(Duration::from_secs(1), Event::Clock { host, life });
             self.feed(host, Input::WallClock(time));
         }
@@ -254,7 +296,7 @@ impl World {
             return;
         }
         let Some(batch) = self.hosts[host].disk.sync() else { return };
-        if !mutant::active(Mutant::SkippedSync) {
+        if !confirms_early() {
             self.feed(host, Input::Persisted(batch.token));
         }
     }
@@ -268,16 +310,14 @@ impl World {
             Output::Send { to, frame } => self.send(host, to, frame),
             Output::Upload { to, object, index } => self.upload(host, to, object, index),
             Output::CancelUpload { to, object, index } => {
-                if let Some(to) = self.names.get(&to).copied() {
-                    self.hosts[host].uploads.remove(&(to, object, index));
-                }
+                self.cancel_upload(host, to, object, index);
             }
             Output::Persist(batch) => self.persist(host, batch),
             Output::Store(command) => {
-                let event = self.hosts[host].store.command(&self.catalog, command);
+                let event = self.store_command(host, command);
                 if let Some(event) = event {
                     let delay = Duration::from_millis(5) + self.within(Duration::from_millis(100));
-                    self.after(delay, Event::Store { host, life, event });
+                    self.after(delay, Event::Store { host, life, event: Box::new(event) });
                 }
             }
             Output::Service(_, action) => self.act(host, &action),
@@ -286,8 +326,34 @@ impl World {
         }
     }
 
+    fn store_command(&mut self, host: Host, command: StoreCommand) -> Option<StoreEvent> {
+        let text = match &command {
+            StoreCommand::Begin { header } => format!("Begin {:?}", header.id()),
+            other => format!("{other:?}"),
+        };
+        self.note(&format!("host {host} store {text}"));
+        let rig = &mut self.hosts[host];
+        let release = match &command {
+            StoreCommand::Begin { header } => header.id(),
+            StoreCommand::Prepare { release } | StoreCommand::Seal { release } => *release,
+            StoreCommand::Open { .. } | StoreCommand::Retain { .. } => {
+                return rig.store.command(&self.catalog, command);
+            }
+        };
+        if rig.full {
+            let reason = "no space left on device".to_owned();
+            return Some(StoreEvent::Failed { release, reason });
+        }
+        rig.store.command(&self.catalog, command)
+    }
+
     fn take_note(&mut self, host: Host, note: &Note) {
-        self.note(&format!("host {host} notes {note:?}"));
+        let text = format!("notes {note:?}");
+        let news = !matches!(note, Note::Rollout { .. }) || self.said != text;
+        if news {
+            self.note(&format!("host {host} {text}"));
+            self.said = text;
+        }
         if let Note::ControlFailed { reason } = note {
             self.judge.fail(&format!("the voter of host {host} failed: {reason}"));
         }
@@ -297,14 +363,17 @@ impl World {
         let skipped = mutant::active(Mutant::SkippedSync);
         let slow = if skipped { 3000 } else { self.hosts[host].sync_millis };
         let delay = Duration::from_micros(300) + self.within(Duration::from_millis(slow));
+        let (life, token) = (self.hosts[host].life, batch.token);
+        if self.hosts[host].full {
+            return self.disk_refuses(host);
+        }
+        self.judge.written(self.now, &self.hosts, host, &batch);
         let rig = &mut self.hosts[host];
-        let (life, token) = (rig.life, batch.token);
-        self.judge.written(self.now, &batch);
         rig.disk.write(batch);
         rig.synced_until = rig.synced_until.max(self.now.after(delay));
         let at = rig.synced_until;
         self.at(at, Event::Synced { host, life });
-        if skipped {
+        if confirms_early() {
             self.at(self.now, Event::Confirmed { host, life, token });
         }
     }
@@ -316,9 +385,15 @@ impl World {
         {
             self.judge.fail(&format!("host {host} starts {release:?}, which is not whole"));
         }
+        if let ServiceAction::Start { release } = action
+            && self.hosts[host].store.is_rotten(*release)
+        {
+            count(&mut self.tally.unnoticed, "start of a release that has rotted");
+        }
         let Self { judge, hosts, now, .. } = self;
         judge.acts(*now, hosts, host, action);
         let follow = self.hosts[host].service.act(action);
+        self.judge.service_changed(self.now, &self.hosts, host);
         let life = self.hosts[host].life;
         match follow {
             Follow::Nothing => {}
@@ -358,15 +433,19 @@ impl World {
             self.note(&format!("host {host} process {step:?}"));
         }
         let seen = self.hosts[host].service.step(step);
+        self.judge.service_changed(self.now, &self.hosts, host);
         if step == Step::Started {
             let delay = Duration::from_millis(200) + self.within(Duration::from_secs(4));
             match self.temper(host) {
-                Some(Temper::Good) => {
-                    self.after(delay, Event::Service { host, process, step: Step::Ready });
+                Some(Temper::Good) => self.step_after(delay, host, Step::Ready),
+                Some(Temper::Slow) => self.step_after(SLOW_START + delay, host, Step::Ready),
+                Some(Temper::Wavers) => {
+                    self.step_after(delay, host, Step::Ready);
+                    let pause = self.within(WAVER_WITHIN);
+                    self.step_after(delay + pause, host, Step::Unready);
+                    self.step_after(delay + pause * 2, host, Step::Ready);
                 }
-                Some(Temper::Dies) => {
-                    self.after(delay, Event::Service { host, process, step: Step::Dies });
-                }
+                Some(Temper::Dies) => self.step_after(delay, host, Step::Dies),
                 Some(Temper::NeverReady) | None => {}
             }
         }
@@ -375,6 +454,11 @@ impl World {
         {
             self.feed(host, Input::Service(group(), event));
         }
+    }
+
+    fn step_after(&mut self, delay: Duration, host: Host, step: Step) {
+        let process = self.hosts[host].service.number;
+        self.after(delay, Event::Service { host, process, step });
     }
 
     fn probe(&mut self, host: Host, life: u64) {
@@ -400,33 +484,34 @@ impl World {
         self.tell(host, life, Input::Store(event));
     }
 
-    fn operate(&mut self, host: Host, operation: Operation, tries: u32) {
+    pub(crate) fn operate(&mut self, host: Host, operation: Operation, tries: u32) {
         if self.hosts[host].peer.is_none() {
             return self.again(operation, tries);
         }
         let rig = &mut self.hosts[host];
         rig.requested += 1;
         let id = RequestId(rig.requested);
-        self.judge.asked(&operation);
-        self.hosts[host].requests.insert(id, (operation.clone(), tries));
+        let since = self.judge.log_end();
+        let asked = Asked { operation: operation.clone(), tries, since };
+        self.hosts[host].requests.insert(id, asked);
         self.note(&format!("host {host} is asked for {}", brief(&operation)));
         self.feed(host, Input::Operate(id, operation));
     }
 
     fn answered(&mut self, host: Host, id: RequestId, answer: Result<Answer, Failure>) {
-        let Some((operation, tries)) = self.hosts[host].requests.remove(&id) else { return };
+        let Some(asked) = self.hosts[host].requests.remove(&id) else { return };
+        let Asked { operation, tries, since } = asked;
+        self.judge.answered(&self.hosts[host], since, &operation, &answer);
         self.note(&format!("host {host} answers {}: {answer:?}", brief(&operation)));
-        match answer {
-            Err(Failure::NoQuorum(_) | Failure::Busy) if tries < TRIES_MAX => {
-                self.again(operation, tries);
-            }
-            answer => self.answers.push((operation, answer)),
+        count(&mut self.tally.answers, answer_kind(&answer));
+        if matches!(answer, Err(Failure::NoQuorum(_) | Failure::Busy)) && tries < TRIES_MAX {
+            self.again(operation, tries);
         }
     }
 
-    /// A person tries again on another node.
+    /// A person tries again on another node, as soon as there is one.
     pub(crate) fn again(&mut self, operation: Operation, tries: u32) {
-        let Some(host) = self.rng.pick(&self.alive()).copied() else { return };
+        let host = self.rng.pick(&self.alive()).copied().unwrap_or_default();
         let operation = Box::new(operation);
         let event = Event::Operate { host, operation, tries: tries + 1 };
         self.after(Duration::from_secs(2), event);
@@ -437,10 +522,24 @@ impl World {
     }
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
+fn confirms_early() -> bool {
+    mutant::active(Mutant::SkippedSync) || mutant::active(Mutant::SendBeforePersist)
+}
+
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
         .unwrap_or_else(|| "without words".to_owned())
+}
+
+fn answer_kind(answer: &Result<Answer, Failure>) -> &'static str {
+    match answer {
+        Ok(_) => "done",
+        Err(Failure::Refused(_)) => "refused",
+        Err(Failure::Conflict(_)) => "conflict",
+        Err(Failure::NoQuorum(_)) => "no quorum",
+        Err(Failure::Busy) => "busy",
+    }
 }
 
 fn brief(operation: &Operation) -> String {

@@ -11,6 +11,8 @@ pub enum Mutant {
     PermitExpires,
     /// What must be durable is confirmed before it is synced.
     SkippedSync,
+    /// What must be durable is confirmed, and so said, while it is on its way to the disk.
+    SendBeforePersist,
     /// A node takes its first disruptive step on the grant, without waiting for `Begin`.
     BeginWithoutEcho,
     /// A permit is granted although the cap is used up.
@@ -33,6 +35,16 @@ pub enum Mutant {
     UnseenByBalancer,
     /// A service is stopped without a word to the balancer, and whatever connections it has.
     DrainLeftOut,
+    /// A holder hands in its proof as soon as its service runs.
+    CloseUnproven,
+    /// A holder that has moved says in a later life that it never began.
+    MoveForgotten,
+    /// A node begins on an echo that comes however late.
+    LateEcho,
+    /// What a member has once said is proof for ever.
+    OldEvidence,
+    /// A person is told that it is done when it is only asked for.
+    AnswerBeforeCommit,
 }
 
 #[cfg(feature = "mutants")]

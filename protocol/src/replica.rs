@@ -158,6 +158,12 @@ impl Replica {
         &self.fleet
     }
 
+    /// The entries after a place, as far as they are kept for those that follow.
+    pub fn entries_after(&self, after: LogIndex) -> impl Iterator<Item = &(LogIndex, Entry)> {
+        let first = self.tail.partition_point(|(index, _)| *index <= after);
+        self.tail.range(first..)
+    }
+
     /// The state as a snapshot, and its hash. Made anew when the log has moved since the last one.
     pub fn snapshot(&mut self) -> (LogIndex, ChunkHash, Arc<[u8]>) {
         let applied = self.fleet.applied();

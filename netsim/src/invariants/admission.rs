@@ -1,10 +1,12 @@
 //! Safety 2: nobody takes its service down while others, that are not proven available, use the cap
-//! up. By ground truth: what has been out of service for longer than evidence may be old counts.
+//! up. By ground truth: what has been out of service for longer than evidence may be old counts. A
+//! holder that has moved is in D until its permit closes, and may move again: back, for one.
 
 use core::time::Duration;
 use std::collections::BTreeSet;
 
 use baton_protocol::fleet::permit::PermitKind;
+use baton_protocol::id::NodeId;
 use baton_protocol::time::Instant;
 
 use super::Judge;
@@ -20,13 +22,14 @@ pub(super) fn check(judge: &Judge, now: Instant, hosts: &[Rig], host: Host) -> R
     if permit.kind == PermitKind::Repair {
         return Ok(()); // it was out of action before
     }
-    let long_down = |other: &Host| {
-        let long = |since: &Instant| now.since(*since) > KNOWN_AFTER;
-        let counts = |rig: &Rig| judge.counted_since.get(&rig.config.node).is_some_and(long);
-        judge.down_since.get(other).is_some_and(long) && hosts.get(*other).is_some_and(counts)
-    };
-    let mut out: BTreeSet<Host> = (0..hosts.len()).filter(long_down).collect();
-    out.insert(host);
+    if judge.moved.contains(&permit.id) {
+        return Ok(());
+    }
+    let long = |since: &Instant| now.since(*since) > KNOWN_AFTER;
+    let down = judge.counted_since.iter().filter(|(_, since)| long(since)).map(|(node, _)| *node);
+    let down = down.filter(|node| judge.down_since.get(node).is_some_and(long));
+    let mut out: BTreeSet<NodeId> = down.collect();
+    out.insert(rig.config.node);
     let limit = judge.limit_of_late(now, KNOWN_AFTER);
     if out.len() <= limit as usize {
         return Ok(());

@@ -35,8 +35,8 @@ pub(super) fn limit(fleet: &Fleet) -> u32 {
     u32::try_from(limit).unwrap_or(u32::MAX)
 }
 
-/// D has not grown beyond k. Of several entries that a host took at once it is not seen whether the
-/// cap fell after the permits of before came.
+/// D has not grown beyond k. Where entries were skipped it is not seen whether the cap fell after the
+/// permits of before came.
 pub(super) fn grown(before: &Fleet, after: &Fleet) -> Result<(), String> {
     let one = after.applied() == before.applied().next();
     let limit = if one { limit(after) } else { limit(after).max(limit(before)) };

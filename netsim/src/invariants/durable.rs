@@ -42,6 +42,11 @@ impl Promises {
         }
     }
 
+    /// `host` is a new node from now on.
+    pub(super) fn reborn(&mut self, host: Host) {
+        self.lives.remove(&host);
+    }
+
     fn voter(&mut self, host: Host, rig: &Rig, message: &VoterMessage) -> Result<(), String> {
         let Some(promise) = message.promise() else { return Ok(()) };
         let (voter, term) = (message.from, message.term());
@@ -79,7 +84,8 @@ impl Promises {
 
     fn life(&mut self, host: Host, rig: &Rig, incarnation: Incarnation) -> Result<(), String> {
         let (spoken, in_life) = *self.lives.entry(host).or_insert((incarnation, rig.life));
-        if spoken > incarnation || (spoken == incarnation && in_life != rig.life) {
+        let again = spoken > incarnation || (spoken == incarnation && in_life != rig.life);
+        if again && !rig.restored {
             return Err(format!(
                 "durable: host {host} says that it is in life {incarnation}, and an earlier life \
                  of it was {spoken}"

@@ -2,20 +2,21 @@
 //! cannot have been proven available at that moment, use the cap up.
 //!
 //! What cannot have been proven is known by ground truth, and without the code under test: evidence
-//! ages from the question that it answers, so that a host which neither served nor spoke for longer
-//! than evidence may be old was not proven. The moment of the decision is when its entry was first
-//! written anywhere.
+//! ages from the question that it answers, so that a node which neither served nor spoke for longer
+//! than evidence may be old was not proven; nor one that the leader's questions could not reach for so
+//! long, or whose answers could not reach the leader. The moment of the decision is when its entry was
+//! first written anywhere. Nodes are meant, and not hosts: one whose disk is lost counts still.
 
 use core::time::Duration;
 use std::collections::BTreeSet;
 
 use baton_protocol::fleet::Fleet;
 use baton_protocol::fleet::permit::{Permit, PermitKind, PermitPhase};
-use baton_protocol::id::LogIndex;
+use baton_protocol::id::NodeId;
 use baton_protocol::limits::EVIDENCE_AGE_MAX;
 use baton_protocol::time::Instant;
 
-use super::Judge;
+use super::{Committed, Decided, Judge};
 use crate::event::Host;
 use crate::rig::Rig;
 
@@ -31,12 +32,14 @@ pub(super) fn check(
     now: Instant,
     hosts: &[Rig],
     before: &Fleet,
+    entry: Option<&Committed<'_>>,
 ) -> Result<(), String> {
     let fleet = &judge.newest;
+    let Some(decided) = entry.and_then(|entry| entry.decided.as_ref()) else { return Ok(()) };
     for permit in fleet.permits().values() {
         let old = before.permits().get(&permit.id);
         if old.is_none() {
-            granted(judge, now, hosts, permit)?;
+            granted(judge, now, hosts, permit, decided)?;
         }
         let nonce = |it: &Permit| match it.phase {
             PermitPhase::Begun { nonce, .. } => Some(nonce),
@@ -44,25 +47,26 @@ pub(super) fn check(
         };
         let begins = permit.has_begun() && old.and_then(nonce).is_none();
         if begins {
-            let span = before.applied().next().0..=fleet.applied().0;
-            let decided = span.filter_map(|index| judge.decided.get(&LogIndex(index))).min();
-            if let Some(decided) = decided {
-                began(judge, now, hosts, permit, *decided)?;
-            }
+            began(judge, now, hosts, permit, decided)?;
         }
     }
     Ok(())
 }
 
-fn granted(judge: &Judge, now: Instant, hosts: &[Rig], permit: &Permit) -> Result<(), String> {
-    let Some(decided) = judge.decided.get(&permit.id.granted_at) else { return Ok(()) };
+fn granted(
+    judge: &Judge,
+    now: Instant,
+    hosts: &[Rig],
+    permit: &Permit,
+    decided: &Decided,
+) -> Result<(), String> {
     if permit.kind == PermitKind::Repair {
-        return repairs(judge, hosts, permit, *decided);
+        return repairs(judge, hosts, permit, decided.at);
     }
     let open = judge.newest.permits().values();
     let open = open.filter(|it| it.id.granted_at <= permit.id.granted_at);
-    let out = open.chain([permit]).filter_map(|it| host_of(hosts, it)).collect();
-    within(judge, now, hosts, permit, *decided, out, "granted")
+    let out = open.chain([permit]).map(|it| it.node).collect();
+    within(judge, now, permit, decided, out, "granted")
 }
 
 fn began(
@@ -70,43 +74,60 @@ fn began(
     now: Instant,
     hosts: &[Rig],
     permit: &Permit,
-    decided: Instant,
+    decided: &Decided,
 ) -> Result<(), String> {
     if permit.kind == PermitKind::Repair {
-        return repairs(judge, hosts, permit, decided);
+        return repairs(judge, hosts, permit, decided.at);
     }
     let open = judge.newest.permits().values();
     let counts = open.filter(|it| it.has_begun() || it.id <= permit.id);
-    let out = counts.filter_map(|it| host_of(hosts, it)).collect();
-    within(judge, now, hosts, permit, decided, out, "begun")
+    let out = counts.map(|it| it.node).collect();
+    within(judge, now, permit, decided, out, "begun")
 }
 
 fn within(
     judge: &Judge,
     now: Instant,
-    hosts: &[Rig],
     permit: &Permit,
-    decided: Instant,
-    mut out: BTreeSet<Host>,
+    decided: &Decided,
+    mut out: BTreeSet<NodeId>,
     what: &str,
 ) -> Result<(), String> {
-    for (host, since) in &judge.unproven {
-        let long = since.after(EVIDENCE_AGE_MAX + SLACK) < decided;
-        let counts = |rig: &Rig| judge.counted_at(rig.config.node, decided);
-        if long && hosts.get(*host).is_some_and(counts) {
-            out.insert(*host);
-        }
+    if !judge.counted_since.contains_key(&permit.node) {
+        return Ok(()); // in quarantine: in no protected set
     }
-    let window = LIMIT_WINDOW + now.since(decided);
+    let counts = |node: &&NodeId| judge.counted_since.contains_key(node);
+    out.extend(decided.unproven.iter().filter(counts));
+    let window = LIMIT_WINDOW + now.since(decided.at);
     let limit = judge.limit_of_late(now, window);
     if out.len() <= limit as usize {
         return Ok(());
     }
     Err(format!(
-        "safety 2 (evidence): permit {} is {what} while hosts {out:?} are out or not proven \
+        "safety 2 (evidence): permit {} is {what} while {out:?} are out or not proven \
          available, and {limit} may be",
         permit.id
     ))
+}
+
+/// Nodes that count, and that `leader`, where it is known, cannot prove to be available now.
+pub(super) fn unproven(
+    judge: &Judge,
+    now: Instant,
+    hosts: &[Rig],
+    leader: Option<Host>,
+) -> BTreeSet<NodeId> {
+    let long = |since: &Instant| since.after(EVIDENCE_AGE_MAX + SLACK) < now;
+    let silent = judge.unproven.iter().filter(|(_, since)| long(since)).map(|(node, _)| *node);
+    let cut_off = judge.blocked.iter().filter(|(_, since)| long(since)).filter_map(|(way, _)| {
+        let other = match (Some(way.0) == leader, Some(way.1) == leader) {
+            (true, _) => way.1,
+            (_, true) => way.0,
+            _ => return None,
+        };
+        hosts.get(other).map(|rig| rig.config.node)
+    });
+    silent.chain(cut_off).filter(|node| judge.counted_at(*node, now)).collect()
 }
 
 /// A repair is granted and begun only where the holder's service is out of action.

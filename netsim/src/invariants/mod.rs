@@ -5,10 +5,12 @@
 
 mod admission;
 mod agreement;
+mod answers;
 mod cap;
 mod closing;
 mod durable;
 mod evidence;
+mod proofs;
 mod seats;
 mod steps;
 
@@ -16,13 +18,14 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use baton_protocol::agent::unit::ServiceAction;
-use baton_protocol::consensus::Voter;
+use baton_protocol::codec;
+use baton_protocol::consensus::{Entry, LogEntry, Voter};
 use baton_protocol::disk::{Batch, Key};
 use baton_protocol::fleet::Fleet;
-use baton_protocol::fleet::command::Command;
+use baton_protocol::fleet::command::{Command, Envelope};
 use baton_protocol::fleet::permit::{Permit, PermitPhase};
 use baton_protocol::id::{Incarnation, LogIndex, NodeId, Nonce, PermitId};
-use baton_protocol::peer::Operation;
+use baton_protocol::peer::{Answer, Failure, Operation, Peer};
 use baton_protocol::time::Instant;
 use baton_protocol::wire::Message;
 
@@ -35,31 +38,60 @@ use crate::traps::Moment;
 /// One `Begin` that some replica has committed.
 type Begun = (NodeId, Incarnation, Nonce);
 
+/// How it stood when a command was first written anywhere.
+#[derive(Clone)]
+struct Decided {
+    at: Instant,
+    /// Nodes that counted, and could not be proven available to the leader.
+    unproven: BTreeSet<NodeId>,
+}
+
+/// A command that is committed.
+struct Committed<'a> {
+    decided: Option<Decided>,
+    envelope: &'a Envelope,
+}
+
 /// Judges a run.
 #[derive(Default)]
 pub(crate) struct Judge {
+    /// The world's time.
+    pub(crate) now: Instant,
     broken: Option<String>,
     /// How far each host was when it was last looked at, and in which life.
     seen: BTreeMap<Host, (u64, LogIndex)>,
-    states: BTreeMap<LogIndex, [u8; 32]>,
+    states: agreement::States,
     /// The most advanced state that any host has applied.
     newest: Fleet,
     begun: BTreeMap<PermitId, BTreeSet<Begun>>,
-    closings: BTreeSet<PermitId>,
+    steps: steps::Steps,
+    /// What holders asked to be closed.
+    proofs: proofs::Proofs,
+    /// Permits that a person has closed.
     overridden: BTreeSet<PermitId>,
     /// Nodes that a person has stated to be fenced.
     fenced: BTreeSet<NodeId>,
-    leaders: BTreeSet<NodeId>,
     limits: Vec<(Instant, u32)>,
-    down_since: BTreeMap<Host, Instant>,
-    /// Since when each host cannot be proven available: its service or its daemon is out of action.
-    unproven: BTreeMap<Host, Instant>,
+    /// Since when the service of each node is down; for ever, where its host is another node by now.
+    down_since: BTreeMap<NodeId, Instant>,
+    /// Since when each node cannot be proven available: its service or its daemon is out of action.
+    unproven: BTreeMap<NodeId, Instant>,
+    /// The node that each host was when it was last looked at.
+    nodes: BTreeMap<Host, NodeId>,
+    /// Since when each way of the network is blocked.
+    blocked: BTreeMap<(Host, Host), Instant>,
     /// Since when each service serves.
     serving: BTreeMap<Host, Instant>,
-    /// When each entry was first written on any disk: the moment at which it was decided.
-    decided: BTreeMap<LogIndex, Instant>,
+    /// How each service has stood.
+    standing: BTreeMap<Host, proofs::Standing>,
+    /// When each command was first written on any disk, at its place: the moment at which it was
+    /// decided. Another one may be there in the end.
+    decided: BTreeMap<LogIndex, Vec<(Vec<u8>, Decided)>>,
     counted_since: BTreeMap<NodeId, Instant>,
     moments: Vec<Moment>,
+    /// Permits under which a service was taken out of action.
+    moved: BTreeSet<PermitId>,
+    answers: answers::Ledger,
     promises: durable::Promises,
     seats: seats::Seats,
     /// Permits that were ever open: how many restarts a run took.
@@ -91,21 +123,77 @@ impl Judge {
     /// `host` sends a frame.
     pub(crate) fn sent(&mut self, hosts: &[Rig], host: Host, frame: &[u8]) {
         let Some(message) = telling(frame) else { return };
-        if let Message::Propose(_, Command::Close { permit, .. }) = &message {
-            self.closings.insert(*permit);
-        }
         let Some(rig) = hosts.get(host) else { return };
         let result = self.promises.sent(host, rig, &message);
         self.check(result);
+        if let Message::Propose(_, command) = &message {
+            self.proposed(self.now, rig, host, command);
+        }
+    }
+
+    /// `host` asks the leader, which it may be itself, for something.
+    fn proposed(&mut self, now: Instant, rig: &Rig, host: Host, command: &Command) {
+        self.steps.asked(rig.local(now), rig.config.node, command);
+        if let Command::Close { permit, incarnation, proof } = command {
+            let result = proofs::check(self, now, rig, host, *permit, proof);
+            self.check(result);
+            self.proofs.said(rig.config.node, *permit, *incarnation, proof);
+        }
     }
 
     /// `host` writes a batch; it is not durable yet.
-    pub(crate) fn written(&mut self, now: Instant, batch: &Batch) {
+    pub(crate) fn written(&mut self, now: Instant, hosts: &[Rig], host: Host, batch: &Batch) {
         for (key, value) in &batch.writes {
-            if let (Key::Entry(index), Some(_)) = (key, value) {
-                self.decided.entry(*index).or_insert(now);
+            if let (Key::Entry(index), Some(value)) = (key, value) {
+                self.entry_written(now, hosts, host, *index, value);
+            }
+            if let (Key::Journal(name), Some(value), Some(rig)) = (key, value, hosts.get(host))
+                && *name == group()
+            {
+                let result = steps::written(self, rig, now, host, value);
+                self.check(result);
             }
         }
+    }
+
+    fn entry_written(
+        &mut self,
+        now: Instant,
+        hosts: &[Rig],
+        host: Host,
+        index: LogIndex,
+        entry: &[u8],
+    ) {
+        let Ok(entry) = codec::decode::<LogEntry>(entry) else { return };
+        let Some(bytes) = entry.command() else { return };
+        let known = self.decided.get(&index).map(Vec::as_slice).unwrap_or_default();
+        if known.iter().any(|(written, _)| written == bytes) {
+            return;
+        }
+        let Ok(envelope) = codec::decode::<Envelope>(bytes) else { return };
+        let Some(rig) = hosts.get(host) else { return };
+        let leads = rig.peer.as_ref().is_some_and(Peer::leads);
+        let weighs = matches!(envelope.command, Command::Decide(_) | Command::Begin { .. });
+        let unproven = if weighs {
+            evidence::unproven(self, now, hosts, leads.then_some(host))
+        } else {
+            BTreeSet::new()
+        };
+        let decided = Decided { at: now, unproven };
+        self.decided.entry(index).or_default().push((bytes.to_vec(), decided));
+        // What a leader asks of itself is no frame. It is seen here, on whatever disk it is first.
+        let own = |rig: &Rig| {
+            rig.config.node == envelope.by && rig.peer.as_ref().is_some_and(Peer::leads)
+        };
+        if let Some((asker, rig)) = (0..).zip(hosts).find(|(_, rig)| own(rig)) {
+            self.proposed(now, rig, asker, &envelope.command);
+        }
+    }
+
+    /// How it stood when the entry that was committed at `index` was first written.
+    fn decided_at(&self, index: LogIndex, bytes: &[u8]) -> Option<Decided> {
+        let all = self.decided.get(&index)?;
+        all.iter().find(|(written, _)| written == bytes).map(|(_, it)| it.clone())
     }
 
     /// `host` starts a daemon again, with what its disk has.
@@ -116,25 +204,52 @@ impl Judge {
         self.check(result);
         let life = rig.peer.as_ref().map(|peer| peer.agent().report(rig.local(now)).incarnation);
         let known = self.newest.members().get(&rig.config.node).map(|it| it.incarnation);
-        if life.is_some() && life <= known {
+        if life.is_some() && life <= known && !rig.restored {
             self.fail(&format!(
                 "durable: host {host} starts in life {life:?}, and the log knows of {known:?}"
             ));
         }
     }
 
-    /// The daemon of `host` is gone.
-    pub(crate) fn silent(&mut self, now: Instant, host: Host) {
-        self.unproven.entry(host).or_insert(now);
+    /// `host` is a new node from now on.
+    pub(crate) fn reborn(&mut self, host: Host) {
+        self.promises.reborn(host);
+        self.standing.remove(&host);
+        self.serving.remove(&host);
     }
 
-    /// A person asks for something.
-    pub(crate) fn asked(&mut self, operation: &Operation) {
-        match operation {
-            Operation::Override { permit, fenced: true, .. } => self.overridden.insert(*permit),
-            Operation::Override { permit, .. } => self.closings.insert(*permit),
-            _ => false,
-        };
+    /// The daemon of `host` is gone.
+    pub(crate) fn silent(&mut self, now: Instant, host: Host) {
+        if let Some(node) = self.nodes.get(&host) {
+            self.unproven.entry(*node).or_insert(now);
+        }
+    }
+
+    /// Ways of the network may be blocked, or free again.
+    pub(crate) fn ways(&mut self, blocked: BTreeSet<(Host, Host)>) {
+        let now = self.now;
+        self.blocked.retain(|way, _| blocked.contains(way));
+        for way in blocked {
+            self.blocked.entry(way).or_insert(now);
+        }
+    }
+
+    /// The log as far as anybody has it.
+    pub(crate) fn log_end(&self) -> LogIndex {
+        self.newest.applied()
+    }
+
+    /// `host` answers what it was asked for when the log ended at `since`.
+    pub(crate) fn answered(
+        &mut self,
+        rig: &Rig,
+        since: LogIndex,
+        operation: &Operation,
+        answer: &Result<Answer, Failure>,
+    ) {
+        if let Some(peer) = &rig.peer {
+            self.answers.answered(rig.config.node, peer.fleet(), since, operation, answer);
+        }
     }
 
     /// What has come into the log since the last call.
@@ -147,51 +262,99 @@ impl Judge {
         cap::limit(&self.newest)
     }
 
-    /// A host has taken an input.
+    /// A host has taken an input, and does nothing yet of what follows from it: what the log says by now
+    /// is what it goes by.
+    pub(crate) fn follow(&mut self, now: Instant, hosts: &[Rig], host: Host) {
+        let peer = hosts.get(host).and_then(|rig| rig.peer.as_ref());
+        if let Some(peer) = peer
+            && peer.fleet().applied() > self.newest.applied()
+        {
+            self.advance(now, hosts, peer);
+        }
+    }
+
+    /// A host has done what follows from an input.
     pub(crate) fn look(&mut self, now: Instant, hosts: &[Rig], host: Host, trace: &mut Trace) {
         self.note_downs(now, hosts, host);
         let Some(rig) = hosts.get(host) else { return };
         let Some(peer) = &rig.peer else { return };
-        if peer.leads() {
-            self.leaders.insert(rig.config.node);
-        }
         let seated = self.seats.leads(host, peer);
         self.check(seated);
         let fleet = peer.fleet();
         let seen = (rig.life, fleet.applied());
-        if self.seen.insert(host, seen) == Some(seen) {
-            return;
+        if self.seen.insert(host, seen) != Some(seen) {
+            match self.states.check(host, fleet) {
+                Ok(hash) => trace.bytes(now, 7, hash.as_ref().map_or(&[], |hash| &hash[..])),
+                Err(reason) => self.fail(&reason),
+            }
+            self.collect_begun(fleet);
         }
-        let hash = agreement::hash(fleet);
-        trace.bytes(now, 7, &hash);
-        let agreed = agreement::check(&mut self.states, host, fleet.applied(), hash);
-        self.check(agreed);
-        self.collect_begun(fleet);
-        if fleet.applied() > self.newest.applied() {
-            self.advance(now, hosts, fleet);
+        let told = self.answers.check(&self.newest);
+        self.check(told);
+    }
+
+    /// `peer` is further than anybody was: the judge follows it entry by entry.
+    fn advance(&mut self, now: Instant, hosts: &[Rig], peer: &Peer) {
+        let next = self.newest.applied().next();
+        let mut entries = peer.replica().entries_after(self.newest.applied()).peekable();
+        if entries.peek().is_none_or(|(first, _)| *first != next) {
+            return self.skip(now, hosts, peer.fleet());
+        }
+        for (index, entry) in entries {
+            self.step(now, hosts, *index, entry);
+        }
+        if self.newest != *peer.fleet() {
+            let applied = self.newest.applied();
+            self.fail(&format!("answers: entry {applied} applied in order is another state"));
         }
     }
 
-    fn advance(&mut self, now: Instant, hosts: &[Rig], fleet: &Fleet) {
+    /// Some entries are kept nowhere any more: they were too many at once.
+    fn skip(&mut self, now: Instant, hosts: &[Rig], fleet: &Fleet) {
+        self.answers.skip(self.newest.applied(), fleet.applied());
         let before = core::mem::replace(&mut self.newest, fleet.clone());
-        let gone: Vec<&Permit> = before
-            .permits()
-            .values()
-            .filter(|permit| !self.newest.permits().contains_key(&permit.id))
-            .collect();
+        self.moved_on(now, hosts, &before, None);
+    }
+
+    fn step(&mut self, now: Instant, hosts: &[Rig], index: LogIndex, entry: &Entry) {
+        let before = self.newest.clone();
+        let applied = self.newest.apply(index, entry);
+        let Entry::Command(bytes) = entry else {
+            return self.moved_on(now, hosts, &before, None);
+        };
+        let decided = self.decided_at(index, bytes);
+        self.decided = self.decided.split_off(&index);
+        let Ok(envelope) = codec::decode::<Envelope>(bytes) else { return };
+        self.moved_on(now, hosts, &before, Some(&Committed { decided, envelope: &envelope }));
+        self.answers.committed(envelope, applied);
+    }
+
+    /// The log has gone from `before` to the newest state, by `entry`.
+    fn moved_on(
+        &mut self,
+        now: Instant,
+        hosts: &[Rig],
+        before: &Fleet,
+        entry: Option<&Committed<'_>>,
+    ) {
         let fresh = self.newest.permits().keys().filter(|id| !before.permits().contains_key(id));
         self.granted += fresh.count() as u64;
-        self.moments.extend(news(&before, &self.newest));
+        self.moments.extend(news(before, &self.newest));
         self.remember(now);
-        let mut results = vec![cap::grown(&before, &self.newest)];
-        for permit in gone {
-            if self.overridden.contains(&permit.id) {
-                self.fenced.insert(permit.node);
+        self.collect_begun(&self.newest.clone());
+        let mut results = vec![cap::grown(before, &self.newest)];
+        for permit in before.permits().values() {
+            if self.newest.permits().contains_key(&permit.id) {
+                continue;
             }
-            results.push(closing::check(self, hosts, permit));
+            if let Some(Command::Override { fenced, .. }) = entry.map(|it| &it.envelope.command) {
+                self.overridden.insert(permit.id);
+                self.fenced.extend(fenced.then_some(permit.node));
+            }
+            results.push(closing::check(self, hosts, permit, entry));
         }
         results.push(cap::ground_truth(&self.newest, hosts, &self.fenced));
-        results.push(evidence::check(self, now, hosts, &before));
+        results.push(evidence::check(self, now, hosts, before, entry));
         results.push(self.seats.check(&self.newest));
         for result in results {
             self.check(result);
@@ -226,19 +389,29 @@ impl Judge {
         }
     }
 
+    /// The service of a host has changed, whatever its daemon does.
+    pub(crate) fn service_changed(&mut self, now: Instant, hosts: &[Rig], host: Host) {
+        self.note_downs(now, hosts, host);
+        let truth = cap::ground_truth(&self.newest, hosts, &self.fenced);
+        self.check(truth);
+    }
+
     fn note_downs(&mut self, now: Instant, hosts: &[Rig], host: Host) {
         let Some(rig) = hosts.get(host) else { return };
+        self.standing.entry(host).or_default().note(rig.local(now), &rig.service);
+        let node = rig.config.node;
+        self.nodes.insert(host, node);
         if rig.service.serves() {
-            self.down_since.remove(&host);
+            self.down_since.remove(&node);
             self.serving.entry(host).or_insert(now);
         } else {
-            self.down_since.entry(host).or_insert(now);
+            self.down_since.entry(node).or_insert(now);
             self.serving.remove(&host);
         }
-        if rig.service.serves() && rig.peer.is_some() {
-            self.unproven.remove(&host);
+        if rig.service.serves() && rig.peer.is_some() && rig.stopped.is_none() {
+            self.unproven.remove(&node);
         } else {
-            self.unproven.entry(host).or_insert(now);
+            self.unproven.entry(node).or_insert(now);
         }
     }
 
@@ -249,18 +422,20 @@ impl Judge {
             let result = durable::starts(host, rig, &group(), *release);
             self.check(result);
         }
-        let counts =
-            self.newest.groups().get(&group()).is_some_and(|it| it.counts(rig.config.node));
-        if !counts || !rig.service.is_disruptive(action) {
+        let group = self.newest.groups().get(&group());
+        if !group.is_some_and(|it| it.counts(rig.config.node)) {
             return;
         }
-        let results =
-            [steps::check(self, rig, now, host, action), admission::check(self, now, hosts, host)];
-        for result in results {
-            self.check(result);
+        let stepped = steps::check(self, rig, now, host, action);
+        self.check(stepped);
+        if !rig.service.is_disruptive(action) {
+            return;
         }
+        let admitted = admission::check(self, now, hosts, host);
+        self.check(admitted);
         if let Some(permit) = self.newest.permit_of(rig.config.node) {
             let result = durable::moves(host, rig, &permit.group, permit.id);
+            self.moved.insert(permit.id);
             self.check(result);
         }
     }
@@ -317,12 +492,11 @@ fn telling(frame: &[u8]) -> Option<Message> {
     if !matches!(frame.get(1), Some(&(APPLY | VOTER | PROPOSE))) {
         return None;
     }
-    baton_protocol::codec::decode(frame).ok()
+    codec::decode(frame).ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use baton_protocol::codec;
     use baton_protocol::fleet::command::Candidate;
     use baton_protocol::rng::Rng;
 
@@ -334,7 +508,7 @@ mod tests {
     #[test]
     fn the_frames_that_the_judge_reads_are_those_that_it_means() {
         let mut rng = Rng::new(1);
-        let config = Mesh::new(&mut rng).config(1, &Shape::calm(3), &mut rng);
+        let config = Mesh::new(&mut rng).config(1, false, &Shape::calm(3), &mut rng);
         let apply = Message::Apply(Candidate {
             certificate: config.certificate,
             name: config.name,

@@ -34,12 +34,17 @@ pub(super) enum Body {
 pub(super) struct Unreadable(pub LogIndex);
 
 impl LogEntry {
+    /// The command in it, if it is one.
+    pub fn command(&self) -> Option<&[u8]> {
+        match &self.body {
+            Body::Command(command) => Some(command),
+            Body::Nothing | Body::Change(_) => None,
+        }
+    }
+
     /// Bytes of the command in it, if it is one.
     pub(super) fn command_bytes(&self) -> usize {
-        match &self.body {
-            Body::Command(command) => command.len(),
-            Body::Nothing | Body::Change(_) => 0,
-        }
+        self.command().map_or(0, <[u8]>::len)
     }
 
     /// Whether a peer may send it.

@@ -109,6 +109,11 @@ impl Peer {
         self.replica.fleet()
     }
 
+    /// The log behind that state, as far as this node keeps it for those that follow.
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
     /// This node.
     pub fn id(&self) -> NodeId {
         self.config.node

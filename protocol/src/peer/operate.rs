@@ -5,6 +5,7 @@ use crate::fleet::command::{Command, NewRollout};
 use crate::fleet::event::{Event, Refusal};
 use crate::fleet::group::Group;
 use crate::id::{NodeId, NodeName, RequestId};
+use crate::mutant::{self, Mutant};
 use crate::peer::Peer;
 use crate::peer::event::{Answer, Failure, Operation, Output};
 use crate::peer::requests::Asker;
@@ -16,6 +17,9 @@ impl Peer {
             Ok(command) => command,
             Err(failure) => return self.outputs.push_back(Output::Answer(id, Err(failure))),
         };
+        if mutant::active(Mutant::AnswerBeforeCommit) {
+            self.outputs.push_back(Output::Answer(id, Ok(Answer::Done)));
+        }
         if self.requests.add(now, Asker::Person(id), command).is_none() {
             self.outputs.push_back(Output::Answer(id, Err(Failure::Busy)));
         }

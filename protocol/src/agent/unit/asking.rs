@@ -25,7 +25,8 @@ impl Unit {
     /// Holds a permit and has moved nothing in this life.
     pub(super) fn consider(&mut self, at: Surroundings<'_>, lease: &Lease) {
         self.keep_running(at.now); // until it may move, however long that takes
-        let untouched = self.journal.begun != Some(lease.id);
+        let untouched =
+            self.journal.begun != Some(lease.id) || mutant::active(Mutant::MoveForgotten);
         let nothing_to_do = self.process.ready_since(lease.release).is_some() || !lease.may_start;
         // Once "never began" was said it must stay true: the word may be on its way for long. In a
         // new life the log refuses it, as it names the old one.
@@ -67,7 +68,7 @@ impl Unit {
             return self.advance(at);
         };
         let Some(life) = at.life else { return };
-        let in_time = at.now.since(since) <= ECHO_MAX;
+        let in_time = at.now.since(since) <= ECHO_MAX || mutant::active(Mutant::LateEcho);
         if in_time && lease.phase == (PermitPhase::Begun { incarnation: life, nonce }) {
             return self.record_begun(at, lease.id, since);
         }

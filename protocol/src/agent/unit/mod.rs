@@ -33,6 +33,7 @@ use crate::fleet::command::Command;
 use crate::fleet::group::Standing;
 use crate::id::{GroupName, Incarnation, Nonce, PermitId, Question, ReleaseId};
 use crate::limits::EVIDENCE_AGE_MAX;
+use crate::mutant::{self, Mutant};
 use crate::rng::Rng;
 use crate::time::Instant;
 
@@ -211,7 +212,9 @@ impl Unit {
             && self.writes == 0
         {
             match after {
-                AfterRecording::Move { asked_at } if at.now.since(asked_at) > ECHO_MAX => {
+                AfterRecording::Move { asked_at }
+                    if at.now.since(asked_at) > ECHO_MAX && !mutant::active(Mutant::LateEcho) =>
+                {
                     self.stance = Stance::Steady; // the disk took too long: it asks again
                 }
                 AfterRecording::Move { .. } => {

@@ -20,6 +20,9 @@ impl Unit {
         if self.process.release() != Some(target) {
             return self.give_up(at, self.process.complaint());
         }
+        if mutant::active(Mutant::CloseUnproven) && self.repeat_due(at.now) {
+            return self.prove(at, target);
+        }
         let spec = self.spec(at.library);
         let deadline = since.after(start_deadline(spec));
         let ready = self.process.ready_since(target);

@@ -1,0 +1,197 @@
+//! Chunks on their way: each pair of hosts sends them one after the other, and all pairs share the
+//! hosts' links max-min fairly, as many TCP flows do in the end.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+
+use baton_protocol::swarm::ObjectId;
+use baton_protocol::time::Instant;
+
+use crate::event::Host;
+use crate::link::ConnId;
+
+/// Bytes in a millisecond of a link, each way, where nothing else is said: some 160 Mbit/s.
+pub(crate) const LINK_BYTES_PER_MS: u64 = 20_000;
+
+/// One chunk on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Transfer {
+    pub(crate) conn: ConnId,
+    pub(crate) object: ObjectId,
+    pub(crate) index: u32,
+    /// What is still to be sent, in thousandths of a byte.
+    left: u64,
+}
+
+impl Transfer {
+    pub(crate) fn new(conn: ConnId, object: ObjectId, index: u32, bytes: u32) -> Self {
+        Self { conn, object, index, left: u64::from(bytes) * 1000 }
+    }
+}
+
+/// One pair's transfers, in order; the first is under way.
+#[derive(Debug, Default)]
+struct Way {
+    queue: VecDeque<Transfer>,
+    /// Bytes in a millisecond.
+    rate: u64,
+}
+
+/// All that is on its way.
+#[derive(Debug, Default)]
+pub(crate) struct Bulk {
+    ways: BTreeMap<(Host, Host), Way>,
+    /// Links that are slower than others.
+    thin: BTreeMap<Host, u64>,
+    /// What lost packets leave of a link.
+    lossy: BTreeMap<Host, u64>,
+    at: Instant,
+    /// Counts the sharings: an event of an earlier one is nothing.
+    version: u64,
+}
+
+impl Bulk {
+    pub(crate) fn push(&mut self, from: Host, to: Host, transfer: Transfer) {
+        self.ways.entry((from, to)).or_default().queue.push_back(transfer);
+    }
+
+    pub(crate) fn cancel(&mut self, from: Host, to: Host, object: ObjectId, index: u32) {
+        if let Some(way) = self.ways.get_mut(&(from, to)) {
+            way.queue.retain(|it| (it.object, it.index) != (object, index));
+        }
+    }
+
+    /// Nothing is on its way between the two any more.
+    pub(crate) fn forget(&mut self, a: Host, b: Host) {
+        self.ways.remove(&(a, b));
+        self.ways.remove(&(b, a));
+    }
+
+    pub(crate) fn set_link(&mut self, host: Host, bytes_per_ms: u64) {
+        self.thin.insert(host, bytes_per_ms);
+    }
+
+    pub(crate) fn set_loss(&mut self, host: Host, permille: u64) {
+        match permille {
+            0 => self.lossy.remove(&host),
+            _ => self.lossy.insert(host, under_loss(permille)),
+        };
+    }
+
+    /// Takes the time up to `now` into account, and returns what has been sent whole.
+    pub(crate) fn advance(&mut self, now: Instant) -> Vec<(Host, Host, Transfer)> {
+        let micros = u64::try_from(now.since(self.at).as_micros()).unwrap_or(u64::MAX);
+        self.at = now;
+        let mut sent = Vec::new();
+        for ((from, to), way) in &mut self.ways {
+            let Some(first) = way.queue.front_mut() else { continue };
+            first.left = first.left.saturating_sub(way.rate.saturating_mul(micros));
+            if first.left == 0 {
+                sent.extend(way.queue.pop_front().map(|transfer| (*from, *to, transfer)));
+            }
+        }
+        self.ways.retain(|_, way| !way.queue.is_empty());
+        sent
+    }
+
+    /// Shares the links anew, and says when the next chunk will have been sent.
+    pub(crate) fn share(
+        &mut self,
+        blocked: impl Fn(Host, Host) -> bool,
+    ) -> Option<(u64, Duration)> {
+        self.version += 1;
+        for way in self.ways.values_mut() {
+            way.rate = 0;
+        }
+        let open = self.ways.keys().copied().filter(|(from, to)| !blocked(*from, *to));
+        for (ends, rate) in max_min(open.collect(), |host| self.link(host)) {
+            if let Some(way) = self.ways.get_mut(&ends) {
+                way.rate = rate;
+            }
+        }
+        let moving = self.ways.values().filter(|way| way.rate > 0);
+        let micros = moving.filter_map(|way| Some(way.queue.front()?.left.div_ceil(way.rate)));
+        micros.min().map(|micros| (self.version, Duration::from_micros(micros)))
+    }
+
+    pub(crate) fn is_current(&self, version: u64) -> bool {
+        self.version == version
+    }
+
+    fn link(&self, host: Host) -> u64 {
+        let slower = |of: &BTreeMap<Host, u64>| of.get(&host).copied().unwrap_or(LINK_BYTES_PER_MS);
+        slower(&self.thin).min(slower(&self.lossy))
+    }
+}
+
+/// What TCP makes of a link that loses so many packets in a thousand: 1.22 MSS / (RTT √p) for each
+/// flow (Mathis et al., 1997), with 1460 bytes, 20 ms, and four flows.
+fn under_loss(permille: u64) -> u64 {
+    let inverse = 1000.0 / permille as f64;
+    (4.0 * 1.22 * 1460.0 / 20.0 * inverse.sqrt()) as u64
+}
+
+/// The max-min fair rates of flows, by progressive filling (Bertsekas and Gallager, Data Networks,
+/// 6.5.2): the link with the least for each of its flows settles theirs, and so on with what is left.
+fn max_min(mut flows: Vec<(Host, Host)>, link: impl Fn(Host) -> u64) -> Vec<((Host, Host), u64)> {
+    let (mut up, mut down) = (BTreeMap::new(), BTreeMap::new());
+    for (from, to) in &flows {
+        up.entry(*from).or_insert((link(*from), 0)).1 += 1;
+        down.entry(*to).or_insert((link(*to), 0)).1 += 1;
+    }
+    let mut rates = Vec::new();
+    while !flows.is_empty() {
+        let share = |(left, flows): &(u64, u64)| left.checked_div(*flows);
+        let tightest = up.values().chain(down.values()).filter_map(share).min();
+        let rate = tightest.unwrap_or(1).max(1);
+        let tight = |side: &BTreeMap<Host, (u64, u64)>, host: Host| {
+            side.get(&host).and_then(share).is_some_and(|share| share <= rate)
+        };
+        let (settled, rest): (Vec<_>, Vec<_>) =
+            flows.iter().partition(|(from, to)| tight(&up, *from) || tight(&down, *to));
+        for (from, to) in &settled {
+            for (side, host) in [(&mut up, from), (&mut down, to)] {
+                if let Some((left, flows)) = side.get_mut(host) {
+                    *left = left.saturating_sub(rate);
+                    *flows -= 1;
+                }
+            }
+        }
+        rates.extend(settled.into_iter().map(|ends| (ends, rate)));
+        flows = rest;
+    }
+    rates
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flow_that_one_link_holds_back_leaves_its_share_of_the_other_to_the_rest() {
+        // 0 sends to 1, 2 and 3; 3 has a tenth of the others' link.
+        let flows = vec![(0, 1), (0, 2), (0, 3)];
+        let rates = max_min(flows, |host| if host == 3 { 100 } else { 1000 });
+        assert_eq!(rates, [((0, 3), 100), ((0, 1), 450), ((0, 2), 450)]);
+    }
+
+    #[test]
+    fn a_link_that_loses_packets_is_slower_the_more_it_loses() {
+        let mut bulk = Bulk::default();
+        let rate = |bulk: &mut Bulk, permille| {
+            bulk.set_loss(1, permille);
+            bulk.link(1)
+        };
+        assert_eq!(rate(&mut bulk, 0), LINK_BYTES_PER_MS);
+        assert_eq!(rate(&mut bulk, 10), 3562);
+        assert_eq!(rate(&mut bulk, 250), 712);
+        bulk.set_link(1, 100);
+        assert_eq!(rate(&mut bulk, 10), 100);
+    }
+
+    #[test]
+    fn two_senders_share_the_link_of_the_one_who_gets_both() {
+        let rates = max_min(vec![(0, 2), (1, 2), (1, 3)], |_| 1000);
+        assert_eq!(rates, [((0, 2), 500), ((1, 2), 500), ((1, 3), 500)]);
+    }
+}

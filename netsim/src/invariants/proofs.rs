@@ -1,0 +1,113 @@
+//! Safety 4, at the holder: it says that its service is ready when it has been for `min_healthy`, on
+//! the release of the permit and without a restart since; and, where nobody reads the balancer, when
+//! that has had its time to send to it again.
+
+use core::time::Duration;
+use std::collections::BTreeSet;
+
+use baton_protocol::fleet::command::Proof;
+use baton_protocol::id::{Incarnation, NodeId, PermitId};
+use baton_protocol::time::Instant;
+
+use super::Judge;
+use crate::event::Host;
+use crate::mesh::BALANCER_DELAY;
+use crate::rig::Rig;
+use crate::service::{Service, Spoken};
+use crate::world::PROBE_EVERY;
+
+/// What clocks round.
+const SLACK: Duration = Duration::from_millis(1);
+
+/// How a service has stood, by the clock of its host. That counts what the machine has slept, and so
+/// does the agent: a while that nobody has seen is no break.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    /// The process that is ready, and since when.
+    ready: Option<(u64, Instant)>,
+    /// Since when it is not any more.
+    broken: Option<Instant>,
+    /// Since when the balancer is told to send.
+    up: Option<Instant>,
+}
+
+impl Standing {
+    /// The service may have changed.
+    pub(super) fn note(&mut self, local: Instant, service: &Service) {
+        match service.spoken {
+            Spoken::Up => _ = self.up.get_or_insert(local),
+            Spoken::Drain | Spoken::Down => self.up = None,
+            Spoken::Nothing => {}
+        }
+        let same = self.ready.is_some_and(|(process, _)| process == service.number);
+        if !service.is_ready() {
+            _ = self.broken.get_or_insert(local);
+            return;
+        }
+        // What is over before the next probe nobody sees.
+        let seen = self.broken.take().is_some_and(|since| local.since(since) >= PROBE_EVERY);
+        if seen || !same {
+            self.ready = Some((service.number, local));
+        }
+    }
+
+    fn ready_for(&self, local: Instant) -> Option<Duration> {
+        let well = self.broken.is_none_or(|since| local.since(since) < PROBE_EVERY);
+        self.ready.filter(|_| well).map(|(_, since)| local.since(since))
+    }
+
+    fn up_for(&self, local: Instant) -> Option<Duration> {
+        self.up.map(|since| local.since(since))
+    }
+}
+
+/// What holders have asked to be closed, in which life; and whether as ready.
+#[derive(Debug, Default)]
+pub(super) struct Proofs(BTreeSet<(NodeId, PermitId, Incarnation, bool)>);
+
+impl Proofs {
+    pub(super) fn said(&mut self, by: NodeId, permit: PermitId, life: Incarnation, proof: &Proof) {
+        self.0.insert((by, permit, life, *proof == Proof::NeverBegan));
+    }
+
+    pub(super) fn was_said(
+        &self,
+        by: NodeId,
+        permit: PermitId,
+        life: Incarnation,
+        proof: &Proof,
+    ) -> bool {
+        self.0.contains(&(by, permit, life, *proof == Proof::NeverBegan))
+    }
+}
+
+/// The holder asks for its permit to be closed.
+pub(super) fn check(
+    judge: &Judge,
+    now: Instant,
+    rig: &Rig,
+    host: Host,
+    permit: PermitId,
+    proof: &Proof,
+) -> Result<(), String> {
+    let Proof::Ready { release } = proof else { return Ok(()) };
+    let known = judge.newest.permits().get(&permit);
+    let group = known.and_then(|permit| judge.newest.groups().get(&permit.group));
+    let Some(group) = group else { return Ok(()) }; // closed meanwhile: refused
+    let Some(standing) = judge.standing.get(&host) else { return Ok(()) };
+    let local = rig.local(now);
+    let (ready, up) = (standing.ready_for(local), standing.up_for(local));
+    let watched = !group.watchers.is_empty();
+    let delay = if watched { Duration::ZERO } else { BALANCER_DELAY };
+    let long = |span: Option<Duration>, needed: Duration| {
+        span.is_some_and(|span| span >= needed.saturating_sub(SLACK))
+    };
+    let runs = rig.service.release() == Some(*release);
+    if runs && long(ready, group.policy.min_healthy) && long(up, delay) {
+        return Ok(());
+    }
+    Err(format!(
+        "safety 4 (proof): host {host} says that {release:?} is ready under permit {permit}; its \
+         service is ready for {ready:?}, and its balancer was told to send for {up:?}"
+    ))
+}
