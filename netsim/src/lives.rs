@@ -66,6 +66,7 @@ impl World {
         self.note(&format!("host {host} crashes"));
         let rig = &mut self.hosts[host];
         rig.peer = None;
+        rig.refused = false;
         rig.life += 1;
         self.judge.silent(self.now, host);
         rig.wake_at = None;

@@ -161,6 +161,8 @@ struct Director {
     sequence: u64,
     /// How often people have resumed a rollout that had paused by itself.
     resumed: (RolloutId, u32),
+    /// Who came back from quarantine since the last rollouts began, and so may run an older release.
+    returned: BTreeSet<Host>,
     joined: Duration,
     rollouts: [Duration; 2],
     mended_at: Instant,
@@ -230,6 +232,7 @@ impl Director {
             releases: Vec::new(),
             sequence: 0,
             resumed: (RolloutId::default(), 0),
+            returned: BTreeSet::new(),
             joined: Duration::ZERO,
             rollouts: [Duration::ZERO; 2],
             mended_at: Instant::ZERO,
@@ -393,6 +396,7 @@ impl Director {
     /// One or two releases, and faults while they are rolled out.
     fn round(&mut self, world: &mut World) {
         self.releases.clear();
+        self.returned.clear();
         self.go_on(world, Stage::Later);
         if let Some(story) = self.options.story.clone() {
             return self.follow(world, &story);
@@ -512,11 +516,23 @@ impl Director {
         self.mended_at = world.now;
         world.traps.clear();
         for host in 0..self.options.hosts {
+            self.try_again(world, host);
             world.start(host);
         }
         self.clear_away(world);
         for host in 0..self.options.hosts {
             self.put_back(world, host);
+        }
+    }
+
+    /// A daemon that says that it was not let in, as where the leader's clock was wrong, asks again when
+    /// it is started anew.
+    fn try_again(&self, world: &mut World, host: Host) {
+        let node = world.hosts[host].config.node;
+        let fleet = world.judge.newest();
+        let known = fleet.members().contains_key(&node) || fleet.removed().contains_key(&node);
+        if world.hosts[host].refused && !known {
+            world.crash(host);
         }
     }
 
@@ -564,11 +580,12 @@ impl Director {
         }
     }
 
-    fn put_back(&self, world: &mut World, host: Host) {
+    fn put_back(&mut self, world: &mut World, host: Host) {
         let node = world.hosts[host].config.node;
         let group_now = world.judge.newest().groups().get(&group());
         let member = group_now.and_then(|it| it.members.get(&node));
         if member.is_some_and(|it| it.standing == Standing::Quarantined) {
+            self.returned.insert(host);
             let (node, asked) = (world.hosts[host].config.name.clone(), self.anybody(world));
             let (group, person) = (group(), "ann".to_owned());
             ask(world, asked, Operation::Quarantine { group, node, on: false, person });
@@ -590,7 +607,7 @@ impl Director {
     }
 
     fn settling(&mut self, world: &mut World) {
-        let Some(reason) = unsettled(world, &self.shape) else {
+        let Some(reason) = self.unsettled(world) else {
             // What is settled may not come apart by itself.
             if self.is_drawn() && world.now.since(Instant::ZERO) < LENGTH {
                 return self.go_on(world, Stage::Settling);
@@ -606,6 +623,26 @@ impl Director {
 }
 
 impl Director {
+    /// Liveness after the last rollout: no permit stays open, every node that is there has the whole log,
+    /// and every server counts and serves what it is to serve.
+    fn unsettled(&self, world: &World) -> Option<String> {
+        let fleet = world.judge.newest();
+        if let Some(permit) = fleet.permits().values().next() {
+            return Some(format!("a permit is open: {permit:?}"));
+        }
+        let last = fleet.groups().get(&group()).and_then(|group| group.rollouts.last());
+        let ended = last.map(|rollout| &rollout.phase);
+        let even = matches!(ended, Some(Phase::Done | Phase::RolledBack { .. }));
+        (0..).zip(&world.hosts).filter(|(_, rig)| !rig.lost).find_map(|(host, rig)| {
+            let applied = rig.peer.as_ref().map(|peer| peer.fleet().applied());
+            if applied != Some(fleet.applied()) {
+                return Some(format!("host {host} is at entry {applied:?} of {}", fleet.applied()));
+            }
+            let same = even && !self.returned.contains(&host);
+            if self.shape.is_witness(host) { None } else { unserved(fleet, host, rig, same) }
+        })
+    }
+
     /// Whether a scenario ended as it must.
     fn compare(&self, world: &mut World) {
         let group = world.judge.newest().groups().get(&group());
@@ -632,26 +669,9 @@ fn ends(fleet: &Fleet) -> BTreeMap<&'static str, u64> {
     ends
 }
 
-/// Liveness after the last rollout: no permit stays open, every node that is there has the whole log,
-/// and every server counts and serves what it is to serve.
-fn unsettled(world: &World, shape: &Shape) -> Option<String> {
-    let fleet = world.judge.newest();
-    if let Some(permit) = fleet.permits().values().next() {
-        return Some(format!("a permit is open: {permit:?}"));
-    }
-    let there = (0..world.hosts.len()).filter(|host| !world.hosts[*host].lost);
-    there.into_iter().find_map(|host| {
-        let applied = world.hosts[host].peer.as_ref().map(|peer| peer.fleet().applied());
-        if applied != Some(fleet.applied()) {
-            return Some(format!("host {host} is at entry {applied:?} of {}", fleet.applied()));
-        }
-        if shape.is_witness(host) { None } else { unserved(fleet, host, &world.hosts[host]) }
-    })
-}
-
-/// Why a server does not serve what it is to serve: what the log says that it runs, and that is what the
-/// group runs, unless somebody left it with two releases.
-fn unserved(fleet: &Fleet, host: Host, rig: &Rig) -> Option<String> {
+/// Why a server does not serve what it is to serve: what the log says that it runs, and, where it must be
+/// the `same`, what the group runs.
+fn unserved(fleet: &Fleet, host: Host, rig: &Rig, same: bool) -> Option<String> {
     let group = fleet.groups().get(&group())?;
     let member = group.members.get(&rig.config.node).filter(|it| it.standing == Standing::Counted);
     let Some(member) = member else {
@@ -662,8 +682,6 @@ fn unserved(fleet: &Fleet, host: Host, rig: &Rig) -> Option<String> {
         Process::Running { release, ready: true } => Some(release),
         _ => None,
     };
-    let last = group.rollouts.last().map(|rollout| &rollout.phase);
-    let same = matches!(last, Some(Phase::Done | Phase::RolledBack { .. }));
     let right = running == member.running && (!same || running == group.stable);
     (!rig.service.serves() || !right).then(|| {
         format!(
