@@ -318,8 +318,8 @@ impl Gossip {
         }
         let jitter = self.rng.below(DIGEST_EVERY.as_millis() as u64 / 5);
         self.digest_at = now.after(DIGEST_EVERY + Duration::from_millis(jitter));
-        let digest = GossipMessage::Digest(self.shelf.digest(), self.head);
         let (ours, head) = (self.shelf.digest(), self.head);
+        let digest = GossipMessage::Digest(ours, head);
         let due = |it: &mut Neighbour| it.is_due(ours, head);
         let due = self.neighbours.iter_mut().filter_map(|(node, it)| due(it).then_some(*node));
         for to in due.collect::<Vec<_>>() {
