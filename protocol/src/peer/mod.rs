@@ -12,8 +12,9 @@
 //! ```
 //!
 //! * [`event`]: what goes in and out; [`sessions`]: who is trusted how far
-//! * [`requests`]: what this node waits for; `control`: the leader's part; `route`: who hears what
+//! * [`requests`]: what this node waits for; `admission`: how it gets in; `control`: the leader's part; `route`: who hears what
 
+mod admission;
 mod control;
 pub mod event;
 #[cfg(test)]
@@ -45,6 +46,7 @@ pub use event::{Answer, Failure, Input, Note, Operation, Output};
 pub use restore::Unreadable;
 pub use start::Config;
 
+use admission::Application;
 use requests::Requests;
 use sessions::Sessions;
 
@@ -80,6 +82,7 @@ pub struct Peer {
     role: consensus::Role,
     wall_clock: UnixTime,
     house: House,
+    application: Application,
     tokens: BTreeMap<Token, Owner>,
     last_token: Token,
     kept_entries: BTreeSet<LogIndex>,

@@ -7,7 +7,7 @@ use crate::codec;
 use crate::consensus;
 use crate::coordinator;
 use crate::disk::Key;
-use crate::fleet::command::{Candidate, Command};
+use crate::fleet::command::Command;
 use crate::fleet::group::{Group, Ports};
 use crate::gossip::{self, Head};
 use crate::id::{GroupName, NodeId, Question, ReleaseId};
@@ -15,7 +15,6 @@ use crate::limits::CONTROL_FRAME_BYTES_MAX;
 use crate::machine::Machine as _;
 use crate::membership::{self, Address, RosterEntry};
 use crate::peer::event::{Note, Output};
-use crate::peer::requests::Asker;
 use crate::peer::sessions::Standing;
 use crate::peer::start::swarm_zone;
 use crate::peer::{Owner, Peer};
@@ -70,31 +69,8 @@ impl Peer {
         self.membership.handle(now, membership::Input::Admitted { node });
         self.tell_voter(now, consensus::Input::PeerConnected(node));
         if !self.is_member() {
-            self.apply_to(node);
+            self.apply_to(now, node);
         }
-    }
-
-    fn is_member(&self) -> bool {
-        self.fleet().members().contains_key(&self.config.node)
-    }
-
-    fn apply_to(&mut self, node: NodeId) {
-        if !self.life_kept {
-            return;
-        }
-        let candidate = self.candidate(self.incarnation);
-        self.send(node, &Message::Apply(candidate));
-    }
-
-    fn take_application(&mut self, now: Instant, from: NodeId, candidate: Candidate) {
-        if candidate.certificate.node != from || self.requests.has_candidate(from) {
-            return;
-        }
-        if self.fleet().members().contains_key(&from) {
-            return self.send(from, &Message::Verdict(Ok(())));
-        }
-        // Where nobody leads, the candidate asks again.
-        self.requests.add(now, Asker::Candidate(from), Command::Admit(candidate));
     }
 
     pub(super) fn follow_roster(&mut self, now: Instant) {
@@ -157,10 +133,7 @@ impl Peer {
         match message {
             Message::Proof(_) => {}
             Message::Apply(candidate) => self.take_application(now, from, candidate),
-            Message::Verdict(Ok(())) => {}
-            Message::Verdict(Err(reason)) => {
-                self.outputs.push_back(Output::Note(Note::NotAdmitted { reason }));
-            }
+            Message::Verdict(verdict) => self.take_verdict(now, verdict),
             Message::Gossip(message) => {
                 self.gossip.handle(now, gossip::Input::Message { from, message });
             }
@@ -446,11 +419,7 @@ impl Peer {
         }
         self.house.again_at = now.after(HOUSE_EVERY);
         let Some(member) = self.fleet().members().get(&self.config.node).cloned() else {
-            let first = self.sessions.members().next();
-            if let Some(node) = first {
-                self.apply_to(node);
-            }
-            return;
+            return self.apply(now);
         };
         if !self.house.member_noted {
             self.house.member_noted = true;

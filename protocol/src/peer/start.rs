@@ -13,6 +13,7 @@ use crate::id::{
 use crate::machine::Machine as _;
 use crate::membership::{self, Address, Membership};
 use crate::mutant::{self, Mutant};
+use crate::peer::admission::Application;
 use crate::peer::requests::Requests;
 use crate::peer::restore::{Stored, Unreadable};
 use crate::peer::sessions::Sessions;
@@ -135,6 +136,7 @@ impl Peer {
             leader_term: 0,
             role: Role::Follower { leader: None },
             wall_clock: UnixTime::default(),
+            application: Application::default(),
             house: House { fleet_changed: true, again_at: now, ..House::default() },
             tokens: BTreeMap::new(),
             last_token: crate::disk::Token::default(),
