@@ -64,7 +64,7 @@ enum Command {
     Join(join::Arguments),
     /// Run the daemon.
     Node(Box<node::Arguments>),
-    /// Set how a group is deployed to.
+    /// How the groups are deployed to: `set` it, or `list` them.
     #[command(subcommand)]
     Group(group::Command),
     /// Configure the load balancer in front of a group.

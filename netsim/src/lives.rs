@@ -66,7 +66,6 @@ impl World {
         self.note(&format!("host {host} crashes"));
         let rig = &mut self.hosts[host];
         rig.peer = None;
-        rig.refused = false;
         rig.life += 1;
         self.judge.silent(self.now, host);
         rig.wake_at = None;
@@ -192,6 +191,7 @@ impl World {
         let lives = rig.peer.is_some();
         rig.offset += u64::try_from(by.as_micros()).unwrap_or_default();
         rig.wake_at = None;
+        self.judge.slept(self.now, rig, host, by);
         self.feed(host, Input::Timeout);
         lives
     }

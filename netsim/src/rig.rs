@@ -34,8 +34,6 @@ pub(crate) struct Rig {
     /// Counts the daemon's lives.
     pub(crate) life: u64,
     pub(crate) lost: bool,
-    /// The mesh did not let this life of the daemon in, as it says to its people.
-    pub(crate) refused: bool,
     /// Its first life founds the mesh.
     pub(crate) founds: bool,
     /// Its disk was put back to an older state: its node is not what the mesh knows any more.
@@ -77,7 +75,6 @@ impl Rig {
             peer: None,
             life: 0,
             lost: false,
-            refused: false,
             founds: false,
             restored: false,
             full: false,

@@ -516,23 +516,11 @@ impl Director {
         self.mended_at = world.now;
         world.traps.clear();
         for host in 0..self.options.hosts {
-            self.try_again(world, host);
             world.start(host);
         }
         self.clear_away(world);
         for host in 0..self.options.hosts {
             self.put_back(world, host);
-        }
-    }
-
-    /// A daemon that says that it was not let in, as where the leader's clock was wrong, asks again when
-    /// it is started anew.
-    fn try_again(&self, world: &mut World, host: Host) {
-        let node = world.hosts[host].config.node;
-        let fleet = world.judge.newest();
-        let known = fleet.members().contains_key(&node) || fleet.removed().contains_key(&node);
-        if world.hosts[host].refused && !known {
-            world.crash(host);
         }
     }
 

@@ -354,9 +354,6 @@ impl World {
             self.note(&format!("host {host} {text}"));
             self.said = text;
         }
-        if let Note::NotAdmitted { .. } = note {
-            self.hosts[host].refused = true;
-        }
         if let Note::ControlFailed { reason } = note {
             self.judge.fail(&format!("the voter of host {host} failed: {reason}"));
         }

@@ -218,6 +218,11 @@ impl Judge {
         self.serving.remove(&host);
     }
 
+    /// The machine `host` has slept, and is awake now.
+    pub(crate) fn slept(&mut self, now: Instant, rig: &Rig, host: Host, by: Duration) {
+        self.standing.entry(host).or_default().slept(by, rig.local(now));
+    }
+
     /// The daemon of `host` is gone.
     pub(crate) fn silent(&mut self, now: Instant, host: Host) {
         if let Some(node) = self.nodes.get(&host) {

@@ -19,8 +19,12 @@ use crate::world::PROBE_EVERY;
 /// What clocks round.
 const SLACK: Duration = Duration::from_millis(1);
 
-/// How a service has stood, by the clock of its host. That counts what the machine has slept, and so
-/// does the agent: a while that nobody has seen is no break.
+/// The longest sleep of a machine that a holder may take for time that its service was ready: two probes,
+/// each with its interval and its timeout, as the services of the simulator have them.
+const UNSEEN_MAX: Duration = Duration::from_secs(3);
+
+/// How a service has stood, by the clock of its host. That counts what the machine has slept; a sleep that
+/// is longer than [`UNSEEN_MAX`] is a break.
 #[derive(Debug, Default)]
 pub(super) struct Standing {
     /// The process that is ready, and since when.
@@ -48,6 +52,14 @@ impl Standing {
         let seen = self.broken.take().is_some_and(|since| local.since(since) >= PROBE_EVERY);
         if seen || !same {
             self.ready = Some((service.number, local));
+        }
+    }
+
+    /// The machine has slept.
+    pub(super) fn slept(&mut self, by: Duration, local: Instant) {
+        if by > UNSEEN_MAX {
+            self.ready = self.ready.map(|(process, _)| (process, local));
+            self.up = self.up.map(|_| local);
         }
     }
 

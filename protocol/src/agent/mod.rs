@@ -369,7 +369,10 @@ impl Machine for Agent {
             Input::Store(event) => self.take_store_event(now, event),
             Input::Fetched(object) => self.library.complete(object),
             Input::Progress(release, thousandths) => self.progressed(now, release, thousandths),
-            Input::Asked(term, question) => self.asked = (term, question),
+            Input::Asked(term, question) => {
+                self.asked = (term, question);
+                self.with_all_units(now); // what nobody has looked at meanwhile is no evidence
+            }
             Input::Sight(name, sight) => self.looked(now, name, sight),
             Input::Word(name, word) => self.with_unit(now, &name, |unit, at| unit.hear(at, word)),
             Input::Persisted(token) => {

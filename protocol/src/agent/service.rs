@@ -68,6 +68,8 @@ pub enum Process {
         ready_since: Option<Instant>,
         /// What the last bad probe saw.
         unready: Option<String>,
+        /// When it was last looked at.
+        looked_at: Instant,
     },
 }
 
@@ -76,7 +78,12 @@ impl Process {
     pub fn observe(&mut self, now: Instant, event: &ServiceEvent) {
         match event {
             ServiceEvent::Found { running: Some(release) } | ServiceEvent::Started { release } => {
-                *self = Self::Running { release: *release, ready_since: None, unready: None };
+                *self = Self::Running {
+                    release: *release,
+                    ready_since: None,
+                    unready: None,
+                    looked_at: now,
+                };
             }
             ServiceEvent::Found { running: None } => *self = Self::Stopped { reason: None },
             ServiceEvent::StartFailed { reason, .. } | ServiceEvent::Exited { reason } => {
@@ -88,7 +95,8 @@ impl Process {
     }
 
     fn probed(&mut self, now: Instant, result: &Result<(), String>) {
-        let Self::Running { ready_since, unready, .. } = self else { return };
+        let Self::Running { ready_since, unready, looked_at, .. } = self else { return };
+        *looked_at = now;
         match result {
             Ok(()) => {
                 ready_since.get_or_insert(now);
@@ -98,6 +106,16 @@ impl Process {
                 *ready_since = None;
                 *unready = Some(reason.clone());
             }
+        }
+    }
+
+    /// Takes back that it is ready where nobody has looked for longer than `patience`: the machine has
+    /// slept, say, and so has the service.
+    pub fn doubt(&mut self, now: Instant, patience: Duration) {
+        if let Self::Running { ready_since, looked_at, .. } = self
+            && now.since(*looked_at) > patience
+        {
+            *ready_since = None;
         }
     }
 
@@ -117,7 +135,7 @@ impl Process {
         }
     }
 
-    /// Whether nobody has looked at it since it, or the daemon, was started.
+    /// Whether nobody has looked at it since it, or the daemon, was started, or for too long.
     pub fn is_unseen(&self) -> bool {
         matches!(self, Self::Unknown | Self::Running { ready_since: None, unready: None, .. })
     }

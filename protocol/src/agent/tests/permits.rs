@@ -18,7 +18,7 @@ use crate::disk::{Key, Token};
 use crate::fleet::command::{Command, Proof};
 use crate::fleet::group::Standing;
 use crate::fleet::permit::PermitPhase;
-use crate::id::{ChunkHash, Incarnation, LogIndex, Nonce, PermitId, ReleaseId, Sequence};
+use crate::id::{ChunkHash, Incarnation, LogIndex, Nonce, PermitId, Question, ReleaseId, Sequence};
 use crate::machine::Machine;
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -47,6 +47,8 @@ pub(super) struct Holder {
     pub(super) now: Instant,
     pub(super) assignment: Assignment,
     life: Incarnation,
+    /// Whether the last probe was answered well, as every one is until something happens.
+    well: bool,
     /// Journals given out, as they came.
     journals: Vec<(Token, Journal)>,
     pub(super) actions: Vec<ServiceAction>,
@@ -74,6 +76,7 @@ impl Holder {
                 watched: false,
             },
             life: LIFE,
+            well: false,
             journals: Vec::new(),
             actions: Vec::new(),
             proposals: Vec::new(),
@@ -95,6 +98,9 @@ impl Holder {
     }
 
     pub(super) fn take(&mut self, input: Input) {
+        if let Input::Service(_, event) = &input {
+            self.well = matches!(event, ServiceEvent::Probed(Ok(())));
+        }
         self.agent.handle(self.now, input);
         while let Some(output) = self.agent.poll_output() {
             match output {
@@ -143,7 +149,19 @@ impl Holder {
         for _ in 0..seconds * 4 {
             self.now = self.now.after(Duration::from_millis(250));
             self.take(Input::Timeout);
+            if self.well {
+                self.probed();
+            }
         }
+    }
+
+    pub(super) fn probed(&mut self) {
+        self.take(Input::Service(web(), ServiceEvent::Probed(Ok(()))));
+    }
+
+    fn condition(&self) -> Option<Condition> {
+        let services = self.agent.report(self.now).services;
+        services.get(&web()).map(|service| service.condition.clone())
     }
 
     pub(super) fn asked(&self) -> Option<Nonce> {
@@ -309,13 +327,12 @@ fn a_service_that_nobody_has_looked_at_yet_is_not_called_unready() {
     let mut holder = Holder::new(None);
     holder.granted();
     holder.take(Input::Service(web(), ServiceEvent::Found { running: Some(Holder::old()) }));
-    let condition =
-        |holder: &Holder| holder.agent.report(holder.now).services[&web()].condition.clone();
-    assert_eq!(condition(&holder), Condition::Unseen);
+    assert_eq!(holder.condition(), Some(Condition::Unseen));
     holder.take(Input::Service(web(), ServiceEvent::Probed(Err("status 503".to_owned()))));
-    assert_eq!(condition(&holder), Condition::Unready { reason: "status 503".to_owned() });
+    let reason = "status 503".to_owned();
+    assert_eq!(holder.condition(), Some(Condition::Unready { reason }));
     holder.take(Input::Service(web(), ServiceEvent::Probed(Ok(()))));
-    assert_eq!(condition(&holder), Condition::Settling);
+    assert_eq!(holder.condition(), Some(Condition::Settling));
 }
 
 #[test]
@@ -364,6 +381,70 @@ fn a_service_that_gets_ready_after_it_failed_is_proven_still() {
     }
     holder.told();
     holder.take(Input::Service(web(), ServiceEvent::Probed(Ok(()))));
+    holder.passes(2);
+    assert!(holder.proved());
+}
+
+#[test]
+fn what_was_ready_before_a_machine_slept_is_no_evidence() {
+    let mut holder = Holder::new(None);
+    holder.told();
+    holder.runs(Some(Holder::old()));
+    holder.passes(2);
+    assert_eq!(holder.condition(), Some(Condition::Available));
+    holder.now = holder.now.after(Duration::from_secs(3600));
+    holder.take(Input::Asked(1, Question(1)));
+    assert_eq!(holder.condition(), Some(Condition::Unseen));
+}
+
+/// A balancer may keep a proof waiting for long.
+#[test]
+fn each_sleep_in_a_proof_is_followed_by_a_look() {
+    let mut holder = Holder::new(None);
+    holder.assignment.min_healthy = Duration::from_secs(60);
+    holder.starts();
+    for _ in 0..2 {
+        holder.now = holder.now.after(Duration::from_secs(3600));
+        holder.take(Input::Timeout);
+        assert!(!holder.failed());
+        holder.probed();
+        holder.passes(10);
+    }
+    holder.passes(60);
+    assert!(!holder.failed() && holder.proved());
+}
+
+#[test]
+fn what_a_machine_sleeps_is_no_time_that_its_service_was_ready() {
+    let mut holder = Holder::new(None);
+    holder.starts();
+    holder.probed();
+    holder.now = holder.now.after(Duration::from_secs(3600));
+    holder.take(Input::Timeout);
+    assert!(!holder.proved(), "nobody has looked for an hour");
+    holder.probed();
+    assert!(!holder.proved(), "it is ready anew since now");
+    holder.passes(1);
+    assert!(holder.proved());
+}
+
+/// Its rollout may have been aborted: then nobody could resume it.
+#[test]
+fn a_service_that_died_after_it_failed_is_started_again() {
+    let mut holder = Holder::new(None);
+    holder.starts();
+    holder.take(Input::Service(web(), ServiceEvent::Exited { reason: "killed".into() }));
+    assert!(holder.failed());
+    if let Some(lease) = &mut holder.assignment.lease {
+        (lease.failed, lease.may_start) = (true, false);
+    }
+    holder.told();
+    holder.actions.clear();
+    holder.passes(5);
+    let release = Holder::new_release();
+    assert_eq!(holder.actions, [ServiceAction::Start { release }]);
+    holder.take(Input::Service(web(), ServiceEvent::Started { release }));
+    holder.probed();
     holder.passes(2);
     assert!(holder.proved());
 }

@@ -43,8 +43,7 @@ use moving::{LOOK_EVERY, drain_timeout};
 pub use output::{Balance, ServiceAction, UnitOutput};
 use proving::start_deadline;
 
-/// How long a deadline must be seen to have passed before it counts: the interval and the timeout of a
-/// probe, unless said. A machine that slept through it looks once more at what runs before it judges.
+/// How long one look at a service takes, unless its definition says otherwise.
 const LAST_LOOK: Duration = Duration::from_secs(3);
 
 /// Pause between two sendings of the same request or proof, until the log shows it.
@@ -182,18 +181,26 @@ impl Unit {
     /// The runtime says something.
     pub fn observe(&mut self, at: Surroundings<'_>, event: &ServiceEvent) {
         let was_running = self.process.release().is_some();
+        self.doubt(at);
         self.process.observe(at.now, event);
         match (&mut self.stance, event) {
             (Stance::Draining { quiet, .. }, ServiceEvent::Connections(count)) => {
                 *quiet = *count == 0;
             }
             (
-                Stance::Steady | Stance::Asking { .. },
+                Stance::Steady
+                | Stance::Asking { .. }
+                | Stance::Probing { .. }
+                | Stance::Failed { .. },
                 ServiceEvent::Exited { .. } | ServiceEvent::StartFailed { .. },
             ) if was_running => self.restart.ended(at.now),
-            (Stance::Steady | Stance::Asking { .. }, ServiceEvent::Probed(Ok(()))) => {
-                self.restart.forgive();
-            }
+            (
+                Stance::Steady
+                | Stance::Asking { .. }
+                | Stance::Probing { .. }
+                | Stance::Failed { .. },
+                ServiceEvent::Probed(Ok(())),
+            ) => self.restart.forgive(),
             _ => {}
         }
         self.advance(at);
@@ -229,6 +236,7 @@ impl Unit {
 
     /// Does what is due at this time.
     pub fn advance(&mut self, at: Surroundings<'_>) {
+        self.doubt(at);
         self.retarget(at);
         match self.stance.clone() {
             Stance::Steady => self.steady(at),
@@ -261,7 +269,7 @@ impl Unit {
             Stance::Draining { since, .. } => {
                 let settled = since.after(self.blind_wait(spec));
                 let word = self.word.map(|(at, _)| at.after(EVIDENCE_AGE_MAX));
-                let over = self.over_at(settled.after(drain_timeout(spec)));
+                let over = self.over_at(settled.after(drain_timeout(spec)), last_look(spec));
                 let look = at.now.after(LOOK_EVERY);
                 let look = if settled > at.now { settled.min(look) } else { look };
                 [Some(look), Some(over), word]
@@ -270,9 +278,10 @@ impl Unit {
                 let ready = self.target.and_then(|target| self.process.ready_since(target));
                 let proven = ready.map(|ready| self.proven_at(ready, spec));
                 let again = ready.map(|_| self.repeat_at);
-                [proven, again, Some(self.over_at(since.after(start_deadline(spec))))]
+                let over = self.over_at(since.after(start_deadline(spec)), last_look(spec));
+                [proven, again, Some(over)]
             }
-            Stance::Failed { .. } => [Some(self.repeat_at), None, None],
+            Stance::Failed { .. } => [Some(self.repeat_at), self.restart.due(), None],
             Stance::Recording(_) | Stance::Stopping | Stance::Starting => [None; 3],
         };
         moments.into_iter().flatten().filter(|moment| *moment > at.now).min()
@@ -349,15 +358,16 @@ impl Unit {
     }
 
     /// Whether the deadline of the present step has passed, and was seen to for long enough.
-    fn is_over(&mut self, now: Instant, deadline: Instant) -> bool {
+    fn is_over(&mut self, now: Instant, deadline: Instant, look: Duration) -> bool {
         if now >= deadline {
             self.overdue.get_or_insert(now);
         }
-        self.overdue.is_some() && now >= self.over_at(deadline)
+        self.overdue.is_some() && now >= self.over_at(deadline, look)
     }
 
-    fn over_at(&self, deadline: Instant) -> Instant {
-        self.overdue.map_or(deadline, |seen| seen.after(LAST_LOOK))
+    /// A machine that slept through a deadline takes one more look at what runs before it judges.
+    fn over_at(&self, deadline: Instant, look: Duration) -> Instant {
+        self.overdue.map_or(deadline, |seen| seen.after(look))
     }
 
     fn repeat_due(&mut self, now: Instant) -> bool {
@@ -383,4 +393,9 @@ impl Unit {
     fn propose(&mut self, command: Command) {
         self.outputs.push_back(UnitOutput::Propose(command));
     }
+}
+
+/// How long one look at a service takes: until it is asked, and until it answers.
+fn last_look(spec: Option<&ServiceSpec>) -> Duration {
+    spec.map_or(LAST_LOOK, |spec| spec.ready.interval + spec.ready.timeout)
 }

@@ -11,7 +11,7 @@ use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
 use super::output::{Balance, ServiceAction, UnitOutput};
-use super::{AfterRecording, Stance, Surroundings, Unit};
+use super::{AfterRecording, Stance, Surroundings, Unit, last_look};
 
 /// How long a word on the balancers is waited for where somebody reads them: the leader asks each second,
 /// a look takes half of one, and HAProxy asks an agent each two by default.
@@ -91,8 +91,8 @@ impl Unit {
         if settled && (quiet || idle) {
             return self.stop();
         }
-        let timeout = drain_timeout(spec);
-        if self.is_over(at.now, waited.after(timeout)) {
+        let (timeout, look) = (drain_timeout(spec), last_look(spec));
+        if self.is_over(at.now, waited.after(timeout), look) {
             let what = if settled { "connections stay open" } else { "the balancer still sends" };
             self.give_up(at, format!("not drained within {timeout:?}: {what}"));
         }

@@ -12,7 +12,7 @@ use crate::time::Instant;
 
 use super::moving::balancer_delay;
 use super::output::{Balance, ServiceAction};
-use super::{REPEAT, Stance, Surroundings, Unit};
+use super::{REPEAT, Stance, Surroundings, Unit, last_look};
 
 impl Unit {
     pub(super) fn probing(&mut self, at: Surroundings<'_>, since: Instant) {
@@ -24,7 +24,7 @@ impl Unit {
             return self.prove(at, target);
         }
         let spec = self.spec(at.library);
-        let deadline = since.after(start_deadline(spec));
+        let (deadline, look) = (since.after(start_deadline(spec)), last_look(spec));
         let ready = self.process.ready_since(target);
         if ready.is_some() {
             // Before it is judged whether they send: what they did before that proves nothing.
@@ -35,15 +35,25 @@ impl Unit {
         self.stance = Stance::Probing { since, proven };
         match ready {
             Some(_) => {
+                self.overdue = None;
                 failpoint::reach(Failpoint::Ready);
                 if proven && self.repeat_due(at.now) {
                     failpoint::reach(Failpoint::Proven);
                     self.prove(at, target);
                 }
             }
-            None if self.is_over(at.now, deadline) => self.give_up(at, self.process.complaint()),
+            None if self.is_over(at.now, deadline, look) => {
+                self.give_up(at, self.process.complaint())
+            }
             None => {}
         }
+    }
+
+    /// What nobody has looked at for two looks is not ready, whatever the last one saw: one may be late
+    /// on a machine that has much to do.
+    pub(super) fn doubt(&mut self, at: Surroundings<'_>) {
+        let service = self.process.release().and_then(|release| at.library.service(release));
+        self.process.doubt(at.now, last_look(service) * 2);
     }
 
     /// When a service that is ready since then is proven. Where nobody can see that the balancer sends
@@ -90,8 +100,13 @@ impl Unit {
         if lease.failed && self.process.ready_since(lease.release).is_some() {
             // Late, and the proof is as good as ever: where the rollout was aborted nobody else could
             // end this permit.
+            self.overdue = None;
             self.stance = Stance::Probing { since: at.now, proven: false };
         } else if lease.failed {
+            if !lease.may_start {
+                // Nobody sends it on, or only when a person resumes: what has died may come back.
+                self.keep_running(at.now);
+            }
             self.repeat_at = at.now.after(REPEAT);
         } else if told {
             self.repeat_at = at.now;
