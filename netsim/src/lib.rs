@@ -13,7 +13,7 @@
 //!   honest
 //! * `story`: scenarios that people write; `chronicle` and `picture`: a run to look at; `shrink`: the
 //!   least of a plan that still fails
-//! * `trace`: the hash over all that happened; `tally`: it in numbers
+//! * `trace`: the hash over all that happened; `tally`: it in numbers; `restarts`: how long they took
 
 mod balancer;
 mod bulk;
@@ -29,6 +29,7 @@ mod lives;
 mod mesh;
 mod picture;
 mod plan;
+mod restarts;
 mod rig;
 mod scenario;
 mod service;
@@ -44,6 +45,7 @@ mod traps;
 mod world;
 
 pub use plan::Item;
+pub use restarts::Restart;
 pub use scenario::{Failure, Options, Summary, run};
 pub use shrink::shrink;
 pub use story::{Story, StoryError};

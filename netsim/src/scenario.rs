@@ -23,6 +23,7 @@ use crate::fault::Fault;
 use crate::mesh::{group, name};
 use crate::picture::draw;
 use crate::plan::{Item, Plan};
+use crate::restarts::Restart;
 use crate::rig::Rig;
 use crate::service::Process;
 use crate::shape::Shape;
@@ -118,6 +119,8 @@ pub struct Summary {
     pub joined: Duration,
     /// Virtual time of the first rollout, and of all later ones together.
     pub rollouts: [Duration; 2],
+    /// The permits that were granted and closed, in the order in which they were closed.
+    pub restarts: Vec<Restart>,
     /// What the run was put through, and what came of it.
     pub tally: Tally,
     /// The picture, as SVG, if one was wanted.
@@ -244,13 +247,13 @@ impl Director {
             seeds: 1,
             events: world.trace.events(),
             time: world.now.since(Instant::ZERO),
-            permits: world.judge.granted,
+            permits: world.judge.restarts.granted(),
             rollouts: ends(world.judge.newest()),
             ..world.tally
         };
-        let trace = world.trace.hash();
+        let (trace, restarts) = (world.trace.hash(), world.judge.restarts.into_closed());
         let (joined, rollouts) = (self.joined, self.rollouts);
-        Summary { trace, joined, rollouts, tally, picture: None }
+        Summary { trace, joined, rollouts, restarts, tally, picture: None }
     }
 
     fn open(&mut self, world: &mut World) {

@@ -28,6 +28,8 @@ pub(crate) struct Shape {
     /// By how many seconds each host's wall clock is ahead.
     pub(crate) wall_ahead: Vec<i64>,
     pub(crate) latency: Latency,
+    /// Every service takes the same time for the same step.
+    pub(crate) even: bool,
     /// Faults come while the mesh is founded and joined as well.
     pub(crate) early_faults: bool,
     /// The first release is given up half way for another.
@@ -37,7 +39,7 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// 20 hosts at 10 %, with nothing special.
+    /// A cap of 10 %, and nothing special.
     pub(crate) fn calm(hosts: usize) -> Self {
         Self {
             hosts,
@@ -47,6 +49,7 @@ impl Shape {
             drift_ppm: vec![0; hosts],
             wall_ahead: vec![0; hosts],
             latency: latency(500, |_| 2000),
+            even: true,
             early_faults: false,
             restarted_first: false,
             balancer: None,
@@ -78,6 +81,7 @@ impl Shape {
             drift_ppm: (0..hosts).map(|_| drift(rng)).collect(),
             wall_ahead: (0..hosts).map(|_| ahead(rng)).collect(),
             latency: latency(100 + rng.below(900), |_| 1000 + rng.below(39_000)),
+            even: false,
             early_faults: rng.chance(2, 3),
             restarted_first: rng.chance(1, 6),
             balancer: None,

@@ -163,7 +163,8 @@ impl Story {
 
     pub(crate) fn shape(&self) -> Shape {
         let cap = Cap { count: Some(self.cap), ..Cap::default() };
-        Shape { witness: self.witness, policy: capped(cap), ..Shape::calm(self.hosts) }
+        let (witness, policy) = (self.witness, capped(cap));
+        Shape { witness, policy, even: false, ..Shape::calm(self.hosts) }
     }
 }
 

@@ -133,6 +133,11 @@ impl World {
         Duration::from_micros(self.rng.below(micros.max(1)))
     }
 
+    /// What a step of a service takes, from `least` on.
+    fn pace(&mut self, least: Duration, spread: Duration) -> Duration {
+        least + if self.shape.even { spread / 2 } else { self.within(spread) }
+    }
+
     pub(crate) fn alive(&self) -> Vec<Host> {
         (0..self.hosts.len()).filter(|host| self.hosts[*host].peer.is_some()).collect()
     }
@@ -409,7 +414,7 @@ impl World {
                     Step::Drained => 2500,
                     _ => 1500,
                 };
-                let delay = Duration::from_millis(10) + self.within(Duration::from_millis(most));
+                let delay = self.pace(Duration::from_millis(10), Duration::from_millis(most));
                 let process = self.hosts[host].service.number;
                 self.after(delay, Event::Service { host, process, step });
             }
@@ -435,7 +440,7 @@ impl World {
         let seen = self.hosts[host].service.step(step);
         self.judge.service_changed(self.now, &self.hosts, host);
         if step == Step::Started {
-            let delay = Duration::from_millis(200) + self.within(Duration::from_secs(4));
+            let delay = self.pace(Duration::from_millis(200), Duration::from_secs(4));
             match self.temper(host) {
                 Some(Temper::Good) => self.step_after(delay, host, Step::Ready),
                 Some(Temper::Slow) => self.step_after(SLOW_START + delay, host, Step::Ready),

@@ -31,6 +31,7 @@ use baton_protocol::wire::Message;
 
 use crate::event::Host;
 use crate::mesh::group;
+use crate::restarts::Restarts;
 use crate::rig::Rig;
 use crate::trace::Trace;
 use crate::traps::Moment;
@@ -94,8 +95,8 @@ pub(crate) struct Judge {
     answers: answers::Ledger,
     promises: durable::Promises,
     seats: seats::Seats,
-    /// Permits that were ever open: how many restarts a run took.
-    pub(crate) granted: u64,
+    /// The permits, as the log has them.
+    pub(crate) restarts: Restarts,
 }
 
 impl Judge {
@@ -342,8 +343,7 @@ impl Judge {
         before: &Fleet,
         entry: Option<&Committed<'_>>,
     ) {
-        let fresh = self.newest.permits().keys().filter(|id| !before.permits().contains_key(id));
-        self.granted += fresh.count() as u64;
+        self.restarts.follow(now, &self.newest);
         self.moments.extend(news(before, &self.newest));
         self.remember(now);
         self.collect_begun(&self.newest.clone());
