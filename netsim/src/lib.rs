@@ -54,11 +54,12 @@ pub use tally::Tally;
 use baton_protocol::mutant::Mutant;
 
 /// The deliberate mistakes that must be caught.
-pub const MUTANTS: [Mutant; 17] = [
+pub const MUTANTS: [Mutant; 18] = [
     Mutant::PermitExpires,
     Mutant::SkippedSync,
     Mutant::SendBeforePersist,
     Mutant::BeginWithoutEcho,
+    Mutant::LateEcho,
     Mutant::BeginWithoutEvidence,
     Mutant::SilenceIsConsent,
     Mutant::CapIgnored,
