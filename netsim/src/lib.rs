@@ -7,7 +7,9 @@
 //!   crash leaves
 //! * `service` and `store`: models of a node's runtime and of its releases; `balancer`: of the load
 //!   balancer in front of all services
-//! * `shape`: what a seed's mesh is like; `scenario`: what a run does with it
+//! * `shape`: what a seed's mesh is like; `run`: a seed from its first event to its
+//!   last; `scenario`: the stages that it goes through, `people`: what people do meanwhile, `settled`: how it
+//!   must end
 //! * `fault`: what can go wrong; `plan` and `traps`: when it does, at any time and at the worst
 //!   moments; `inflict`: what it does to the world, `spells`: for how long; `liar`: members that are not
 //!   honest
@@ -27,12 +29,15 @@ mod liar;
 mod link;
 mod lives;
 mod mesh;
+mod people;
 mod picture;
 mod plan;
 mod restarts;
 mod rig;
+mod run;
 mod scenario;
 mod service;
+mod settled;
 mod shape;
 mod shrink;
 mod spells;
@@ -46,7 +51,7 @@ mod world;
 
 pub use plan::Item;
 pub use restarts::Restart;
-pub use scenario::{Failure, Options, Summary, run};
+pub use run::{Failure, Options, Summary, run};
 pub use shrink::shrink;
 pub use story::{Story, StoryError};
 pub use tally::Tally;

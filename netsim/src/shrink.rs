@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::plan::Item;
-use crate::scenario::{Failure, Options, run};
+use crate::run::{Failure, Options, run};
 
 /// Runs that this may take: a few seconds each.
 const RUNS_MAX: u32 = 80;

@@ -1,0 +1,169 @@
+//! What people do beside the rollouts that a seed asks for: they ask again, resume and give up, and after
+//! the faults they start, clear away and put back.
+
+use core::time::Duration;
+
+use baton_protocol::fleet::command::{Order, PolicyChange};
+use baton_protocol::fleet::group::Standing;
+use baton_protocol::fleet::rollout::Phase;
+use baton_protocol::id::{NodeId, NodeName, ReleaseId, RolloutId};
+use baton_protocol::peer::Operation;
+
+use crate::event::{Event, Host};
+use crate::mesh::{group, name};
+use crate::scenario::Director;
+use crate::store::Temper;
+use crate::world::World;
+
+/// Pause between two looks of the people at what is to be mended.
+const MEND_EVERY: Duration = Duration::from_secs(5);
+
+/// Times that people resume one rollout that paused by itself, before they give it up.
+const RESUMES_MAX: u32 = 5;
+
+impl Director {
+    /// The people want the newest release.
+    pub(crate) fn press(&mut self, world: &mut World) {
+        if world.now > self.plan.last
+            && let Some(release) = self.releases.last().copied()
+        {
+            self.press_for(world, release);
+        }
+    }
+
+    /// Asks again for a rollout that was refused, as something had changed meanwhile, and resumes one
+    /// that has paused.
+    pub(crate) fn press_for(&mut self, world: &mut World, release: ReleaseId) {
+        if world.now != self.mended_at {
+            return;
+        }
+        let host = self.anybody(world);
+        let active = world.judge.newest().groups().get(&group()).and_then(|it| it.active());
+        match active.map(|active| (active.id, active.phase.clone())) {
+            None => {
+                let made = world.catalog.get(&release).map(|made| made.signed.clone());
+                if let Some(header) = made {
+                    ask(world, host, Operation::Register { header });
+                }
+                ask(world, host, deploy_of(release));
+            }
+            Some((id, Phase::Paused { .. })) => {
+                let order = self.resume_or_abort(world, id, release);
+                let (group, person) = (group(), "ann".to_owned());
+                ask(world, host, Operation::Steer { group, order, person });
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Liveness: people give a rollout up in the end, and that of a release that is good they need not.
+    fn resume_or_abort(&mut self, world: &mut World, id: RolloutId, release: ReleaseId) -> Order {
+        if self.resumed.0 != id {
+            self.resumed = (id, 0);
+        }
+        self.resumed.1 += 1;
+        if !self.resumed.1.is_multiple_of(RESUMES_MAX) {
+            return Order::Resume;
+        }
+        let made = world.catalog.get(&release);
+        if made.is_some_and(|made| made.temper == Temper::Good) {
+            let rollout = world.judge.newest().groups().get(&group()).and_then(|it| it.active());
+            let text = format!("progress: a good release pauses time and again: {rollout:?}");
+            world.judge.fail(&text);
+        }
+        Order::Abort
+    }
+
+    /// After the faults: starts what is down, powers off and removes what is lost, and puts back what
+    /// is in quarantine.
+    pub(crate) fn mend(&mut self, world: &mut World) {
+        if world.now.since(self.mended_at) < MEND_EVERY {
+            return;
+        }
+        self.mended_at = world.now;
+        world.traps.clear();
+        for host in 0..self.options.hosts {
+            world.start(host);
+        }
+        self.clear_away(world);
+        for host in 0..self.options.hosts {
+            self.put_back(world, host);
+        }
+    }
+
+    /// A node that is gone, or that somebody has removed: its machine is powered off, which its
+    /// permit's override says, and the node is out of the mesh. Some machines come back as new nodes.
+    fn clear_away(&self, world: &mut World) {
+        for host in 0..self.options.hosts {
+            let node = world.hosts[host].config.node;
+            let removed = world.judge.newest().removed().contains_key(&node);
+            let (odd, known) = (host % 2 == 1, world.gone.contains_key(&node));
+            let outlived = self.is_outlived(world, host);
+            if (removed && !known && odd) || outlived {
+                world.wipe(host, Duration::from_secs(1));
+            } else if removed && !known {
+                world.lose(host);
+            }
+        }
+        for (node, name) in world.gone.clone() {
+            self.fence(world, node, name);
+        }
+    }
+
+    /// Whether the disk of a host was put back so far that the mesh takes it for another life.
+    fn is_outlived(&self, world: &World, host: Host) -> bool {
+        let rig = &world.hosts[host];
+        let known = world.judge.newest().members().get(&rig.config.node).map(|it| it.incarnation);
+        let own = rig.peer.as_ref().map(|it| it.agent().report(rig.local(world.now)).incarnation);
+        rig.restored && own.is_some() && own < known
+    }
+
+    fn fence(&self, world: &mut World, node: NodeId, name: NodeName) {
+        let asked = self.anybody(world);
+        let person = "ann".to_owned();
+        let fleet = world.judge.newest();
+        let permit = fleet.permit_of(node).map(|permit| permit.id);
+        let member = fleet.members().contains_key(&node);
+        // Some remove first, and some override first.
+        let remove_first = node.0[0].is_multiple_of(2);
+        if member && (permit.is_none() || remove_first) {
+            ask(world, asked, Operation::Remove { node: name, person: person.clone() });
+        }
+        if let Some(permit) = permit.filter(|_| !member || !remove_first) {
+            let reason = "powered off".to_owned();
+            ask(world, asked, Operation::Override { permit, fenced: true, reason, person });
+        }
+    }
+
+    fn put_back(&mut self, world: &mut World, host: Host) {
+        let node = world.hosts[host].config.node;
+        let group_now = world.judge.newest().groups().get(&group());
+        let member = group_now.and_then(|it| it.members.get(&node));
+        if member.is_some_and(|it| it.standing == Standing::Quarantined) {
+            self.returned.insert(host);
+            let (node, asked) = (world.hosts[host].config.name.clone(), self.anybody(world));
+            let (group, person) = (group(), "ann".to_owned());
+            ask(world, asked, Operation::Quarantine { group, node, on: false, person });
+        }
+    }
+
+    pub(crate) fn is_mended(&self, world: &World) -> bool {
+        let fleet = world.judge.newest();
+        let left =
+            |node: &NodeId| fleet.members().contains_key(node) || fleet.permit_of(*node).is_some();
+        !world.gone.keys().any(left)
+    }
+}
+
+pub(crate) fn ask(world: &mut World, host: Host, operation: Operation) {
+    let event = Event::Operate { host, operation: Box::new(operation), tries: 0 };
+    world.after(Duration::from_millis(1), event);
+}
+
+pub(crate) fn set_group(change: PolicyChange) -> Operation {
+    Operation::SetGroup { group: group(), change, person: "ann".to_owned() }
+}
+
+pub(crate) fn deploy_of(release: ReleaseId) -> Operation {
+    Operation::Deploy { group: name("web"), release, back: false, person: "ann".to_owned() }
+}
