@@ -1,6 +1,8 @@
 //! What runs on every change: some seeds with faults, the deliberate mistakes, and that a seed does
 //! the same in another process.
 
+#![allow(clippy::unwrap_used)]
+
 use std::process::Command;
 
 use baton_netsim::{MUTANTS, Options, Restart, Summary, run};

@@ -36,10 +36,15 @@ pub(super) fn check(
 ) -> Result<(), String> {
     let fleet = &judge.newest;
     let Some(decided) = entry.and_then(|entry| entry.decided.as_ref()) else { return Ok(()) };
+    let holders = |counts: &dyn Fn(&Permit) -> bool| {
+        let open = fleet.permits().values().filter(|permit| counts(permit));
+        open.map(|permit| permit.node).collect()
+    };
     for permit in fleet.permits().values() {
         let old = before.permits().get(&permit.id);
         if old.is_none() {
-            granted(judge, now, hosts, permit, decided)?;
+            let out = holders(&|it| it.id.granted_at <= permit.id.granted_at);
+            moved(judge, now, hosts, permit, decided, out, "granted")?;
         }
         let nonce = |it: &Permit| match it.phase {
             PermitPhase::Begun { nonce, .. } => Some(nonce),
@@ -47,52 +52,26 @@ pub(super) fn check(
         };
         let begins = permit.has_begun() && old.and_then(nonce).is_none();
         if begins {
-            began(judge, now, hosts, permit, decided)?;
+            let out = holders(&|it| it.has_begun() || it.id <= permit.id);
+            moved(judge, now, hosts, permit, decided, out, "begun")?;
         }
     }
     Ok(())
 }
 
-fn granted(
+/// A permit is `what`, while the nodes `out` have permits that count.
+fn moved(
     judge: &Judge,
     now: Instant,
     hosts: &[Rig],
-    permit: &Permit,
-    decided: &Decided,
-) -> Result<(), String> {
-    if permit.kind == PermitKind::Repair {
-        return repairs(judge, hosts, permit, decided.at);
-    }
-    let open = judge.newest.permits().values();
-    let open = open.filter(|it| it.id.granted_at <= permit.id.granted_at);
-    let out = open.chain([permit]).map(|it| it.node).collect();
-    within(judge, now, permit, decided, out, "granted")
-}
-
-fn began(
-    judge: &Judge,
-    now: Instant,
-    hosts: &[Rig],
-    permit: &Permit,
-    decided: &Decided,
-) -> Result<(), String> {
-    if permit.kind == PermitKind::Repair {
-        return repairs(judge, hosts, permit, decided.at);
-    }
-    let open = judge.newest.permits().values();
-    let counts = open.filter(|it| it.has_begun() || it.id <= permit.id);
-    let out = counts.map(|it| it.node).collect();
-    within(judge, now, permit, decided, out, "begun")
-}
-
-fn within(
-    judge: &Judge,
-    now: Instant,
     permit: &Permit,
     decided: &Decided,
     mut out: BTreeSet<NodeId>,
     what: &str,
 ) -> Result<(), String> {
+    if permit.kind == PermitKind::Repair {
+        return repairs(judge, hosts, permit, decided.at);
+    }
     if !judge.counted_since.contains_key(&permit.node) {
         return Ok(()); // in quarantine: in no protected set
     }
