@@ -182,18 +182,25 @@ impl World {
     /// Something of `host` is worse, and is mended after `wait`.
     fn worse_for(&mut self, host: Host, spell: Spell, wait: Duration) -> Effect {
         self.spell(host, spell, wait);
-        (!self.hosts[host].lost).into()
+        self.is_there_within(host, wait).into()
+    }
+
+    /// Whether the daemon of `host` runs at some time before `wait` is over, as far as is known now.
+    fn is_there_within(&self, host: Host, wait: Duration) -> bool {
+        let rig = &self.hosts[host];
+        !rig.lost && rig.spells.is_over(Spell::Down, self.now.after(wait))
     }
 
     /// Frames of these ways are held back for a while; whether both ends of one are there.
     fn part(&mut self, ways: &[(Host, Host)], wait: Duration) -> bool {
         self.partition(ways);
         self.after(wait, Event::Heal { ways: ways.to_vec() });
-        self.joins_any(ways)
+        self.joins_any(ways, wait)
     }
 
-    fn joins_any(&self, ways: &[(Host, Host)]) -> bool {
-        ways.iter().any(|(a, b)| !self.hosts[*a].lost && !self.hosts[*b].lost)
+    fn joins_any(&self, ways: &[(Host, Host)], wait: Duration) -> bool {
+        let there = |host| self.is_there_within(host, wait);
+        ways.iter().any(|(a, b)| there(*a) && there(*b))
     }
 
     /// Something of `host` is otherwise for a while.
@@ -234,7 +241,7 @@ impl World {
     fn set_clock(&mut self, host: Host, by_seconds: i64, wait: Duration) -> bool {
         self.hosts[host].wall_ahead += by_seconds;
         self.after(wait, Event::ClockRight { host, by_seconds });
-        !self.hosts[host].lost
+        self.is_there_within(host, wait)
     }
 
     /// A service ends by itself; whether there was one.
@@ -279,7 +286,7 @@ impl World {
 
     /// Each way is clogged at its own time and freed at its own.
     fn clog(&mut self, ways: Vec<(Host, Host)>, wait: Duration) -> bool {
-        let felt = self.joins_any(&ways);
+        let felt = self.joins_any(&ways, wait);
         for way in ways {
             let begin = self.within(wait / 2);
             let end = wait / 2 + self.within(wait / 2);
