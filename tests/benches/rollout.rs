@@ -140,15 +140,21 @@ fn main() {
     let last = restarts.iter().map(|it| it.closed).max().unwrap();
     let (rollout, single) = (last - first, median(singles.clone()));
     let best = single * NODES.div_ceil(CAP);
-    let within: Vec<_> = restarts.iter().map(|it| it.closed - it.granted).collect();
-    let (slowest, gaps) = (within.iter().max().copied().unwrap_or_default(), gaps(&restarts));
+    let within = restarts.iter().map(|it| it.closed - it.granted).collect();
+    let slowest = restarts.iter().max_by_key(|it| it.closed - it.granted).unwrap();
+    let gaps = gaps(&restarts);
     let longest = gaps.iter().max().copied().unwrap_or_default();
     let begins = restarts.iter().filter_map(|it| Some(it.begun? - it.granted)).collect();
     println!("{NODES} nodes, {CAP} at a time, min_healthy {}", plan.min_healthy);
     println!("bare stop and start of the service   {:?}", bare(&mesh));
     println!("a restart alone, median of {ALONE}         {single:?} ({singles:?})");
-    println!("a restart in the rollout, median     {:?}, slowest {slowest:?}", median(within));
-    println!("  of it from grant to begin          {:?}", median(begins));
+    println!("a restart in the rollout, median     {:?}", median(within));
+    println!(
+        "  the slowest                        {:?}, begun after {:?}",
+        slowest.closed - slowest.granted,
+        slowest.begun.map(|begun| begun - slowest.granted)
+    );
+    println!("  from grant to begin, median        {:?}", median(begins));
     println!("from a close to the next grant       {:?}, longest {longest:?}", median(gaps));
     println!("the rollout                          {rollout:?}");
     println!(
