@@ -7,9 +7,8 @@
 //!   crash leaves
 //! * `service` and `store`: models of a node's runtime and of its releases; `balancer`: of the load
 //!   balancer in front of all services
-//! * `shape`: what a seed's mesh is like; `run`: a seed from its first event to its
-//!   last; `scenario`: the stages that it goes through, `people`: what people do meanwhile, `settled`: how it
-//!   must end
+//! * `shape`: what a seed's mesh is like; `run`: a seed from its first event to its last; `scenario`: the
+//!   stages that it goes through, `people`: what people do meanwhile, `settled`: how it must end
 //! * `fault`: what can go wrong; `plan` and `traps`: when it does, at any time and at the worst
 //!   moments; `inflict`: what it does to the world, `spells`: for how long; `liar`: members that are not
 //!   honest

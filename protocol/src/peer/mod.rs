@@ -12,7 +12,8 @@
 //! ```
 //!
 //! * [`event`]: what goes in and out; [`sessions`]: who is trusted how far
-//! * [`requests`]: what this node waits for; `admission`: how it gets in; `control`: the leader's part; `route`: who hears what
+//! * [`requests`]: what this node waits for; `admission`: how it gets in; `control`: the leader's part;
+//!   `route`: who hears what
 
 mod admission;
 mod control;
