@@ -12,6 +12,8 @@ use baton_protocol::time::Instant;
 pub struct Restart {
     /// When it was granted.
     pub granted: Duration,
+    /// When it had begun first, if it did.
+    pub begun: Option<Duration>,
     /// When it was closed.
     pub closed: Duration,
 }
@@ -26,7 +28,7 @@ impl Restart {
 /// The permits of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Restarts {
-    open: BTreeMap<PermitId, Instant>,
+    open: BTreeMap<PermitId, Restart>,
     closed: Vec<Restart>,
     granted: u64,
 }
@@ -34,21 +36,18 @@ pub(crate) struct Restarts {
 impl Restarts {
     /// The log has moved on to `fleet`.
     pub(crate) fn follow(&mut self, now: Instant, fleet: &Fleet) {
-        let permits = fleet.permits();
-        let Self { open, closed, .. } = self;
-        open.retain(|id, granted| {
-            let is_open = permits.contains_key(id);
-            if !is_open {
-                let [granted, now] = [*granted, now].map(|at| at.since(Instant::ZERO));
-                closed.push(Restart { granted, closed: now });
-            }
-            is_open
-        });
-        for id in permits.keys() {
-            self.open.entry(*id).or_insert_with(|| {
+        let now = now.since(Instant::ZERO);
+        let over = |id: &PermitId| !fleet.permits().contains_key(id);
+        let closed: Vec<_> = self.open.keys().copied().filter(over).collect();
+        for id in closed {
+            self.closed.extend(self.open.remove(&id).map(|it| Restart { closed: now, ..it }));
+        }
+        for permit in fleet.permits().values() {
+            let restart = self.open.entry(permit.id).or_insert_with(|| {
                 self.granted += 1;
-                now
+                Restart { granted: now, begun: None, closed: now }
             });
+            restart.begun = restart.begun.or(permit.has_begun().then_some(now));
         }
     }
 

@@ -70,6 +70,8 @@ pub enum Input {
     Sight(GroupName, Sight),
     /// What the balancers were seen to do for this node's service in a group, as the leader says.
     Word(GroupName, Word),
+    /// The leader has not taken what was proposed.
+    NotTaken,
     /// A batch is on disk.
     Persisted(Token),
 }
@@ -98,7 +100,7 @@ pub enum Output {
     Unwant(ReleaseId),
     /// Everybody should hear of this release, which this node has or wants.
     Publish(SignedHeader),
-    /// By the leader, who may lose or refuse it without a word.
+    /// By the leader, who may lose it without a word; `NotTaken` where it says that it does not.
     Propose(Command),
     /// To the leader.
     Report(Report),
@@ -224,10 +226,10 @@ impl Agent {
         self.collect_unit(name);
     }
 
-    fn with_all_units(&mut self, now: Instant) {
+    fn with_all_units(&mut self, now: Instant, act: fn(&mut Unit, Surroundings<'_>)) {
         let names: Vec<_> = self.units.keys().cloned().collect();
         for name in names {
-            self.with_unit(now, &name, Unit::advance);
+            self.with_unit(now, &name, act);
         }
     }
 
@@ -361,7 +363,7 @@ impl Machine for Agent {
         match input {
             Input::Timeout => {
                 self.library.wake(now);
-                self.with_all_units(now);
+                self.with_all_units(now, Unit::advance);
             }
             Input::Brief(brief) => self.take_brief(now, *brief),
             Input::Heard(header) => self.heard(&header),
@@ -371,10 +373,11 @@ impl Machine for Agent {
             Input::Progress(release, thousandths) => self.progressed(now, release, thousandths),
             Input::Asked(term, question) => {
                 self.asked = (term, question);
-                self.with_all_units(now); // what nobody has looked at meanwhile is no evidence
+                self.with_all_units(now, Unit::advance); // what nobody has looked at meanwhile is no evidence
             }
             Input::Sight(name, sight) => self.looked(now, name, sight),
             Input::Word(name, word) => self.with_unit(now, &name, |unit, at| unit.hear(at, word)),
+            Input::NotTaken => self.with_all_units(now, Unit::not_taken),
             Input::Persisted(token) => {
                 if let Some(name) = self.writes.remove(&token) {
                     self.with_unit(now, &name, Unit::persisted);
@@ -382,7 +385,7 @@ impl Machine for Agent {
             }
         }
         if self.collect_library() {
-            self.with_all_units(now);
+            self.with_all_units(now, Unit::advance);
         }
         self.report_changes(now, asked);
     }

@@ -99,14 +99,4 @@ mod tests {
         assert_eq!(asked, [node(1), node(4), node(9), node(1)]);
         assert_eq!(application.next(core::iter::empty()), None);
     }
-
-    #[test]
-    fn after_a_no_it_is_silent_for_a_while() {
-        let now = Instant::from_micros(1);
-        let mut application = Application::default();
-        assert!(!application.is_silent(now));
-        application.silent_until = now.after(PAUSE_AFTER_REFUSAL);
-        assert!(application.is_silent(now.after(Duration::from_secs(29))));
-        assert!(!application.is_silent(now.after(PAUSE_AFTER_REFUSAL)));
-    }
 }

@@ -1,18 +1,19 @@
 //! The log's part of a node: its voter, and the coordinator while it leads.
 
+use crate::agent;
 use crate::codec;
 use crate::consensus::{self, Role, Voter};
 use crate::coordinator::{self, Coordinator, voters::VoterStep};
 use crate::disk::{Key, Write};
 use crate::fleet::command::{Command, Envelope, Proof};
 use crate::fleet::event::Event;
-use crate::fleet::{Applied, Fleet};
+use crate::fleet::Applied;
 use crate::id::NodeId;
 use crate::machine::Machine as _;
 use crate::membership;
 use crate::mutant::{self, Mutant};
 use crate::peer::event::{Note, Output};
-use crate::peer::requests::Asker;
+use crate::peer::requests::{Asker, OWN};
 use crate::peer::{Owner, Peer};
 use crate::replica;
 use crate::time::Instant;
@@ -26,7 +27,7 @@ impl Peer {
             Some(leader) if leader == self.config.node => {
                 let me = self.config.node;
                 if let Err(obstacle) = self.lead(now, me, request, command) {
-                    self.requests.hindered(request, obstacle);
+                    self.not_taken(now, request, obstacle);
                 }
             }
             Some(leader) => self.send(leader, &Message::Propose(request, command)),
@@ -59,6 +60,15 @@ impl Peer {
         }
         self.append(now, by, request, command);
         Ok(())
+    }
+
+    /// The leader has not taken what this node proposed: a person's request, or its agent's.
+    pub(super) fn not_taken(&mut self, now: Instant, request: u64, obstacle: String) {
+        if request == OWN {
+            self.agent.handle(now, agent::Input::NotTaken);
+        } else {
+            self.requests.hindered(request, obstacle);
+        }
     }
 
     fn append(&mut self, now: Instant, by: NodeId, request: u64, command: Command) {
@@ -296,7 +306,7 @@ impl Peer {
                 coordinator::Output::Ask(question) => self.ask_everybody(now, question),
                 coordinator::Output::Propose(command) | coordinator::Output::Decide(_, command) => {
                     let me = self.config.node;
-                    self.append(now, me, 0, command);
+                    self.append(now, me, OWN, command);
                 }
                 coordinator::Output::Tell(holder, group, word) => {
                     self.tell_holder(now, holder, group, word);
@@ -324,7 +334,7 @@ impl Peer {
         self.house.fleet_changed = true;
         if let Some((by, request)) = applied.origin
             && by == self.config.node
-            && request != 0
+            && request != OWN
         {
             self.answer(request, &applied);
         }
@@ -375,14 +385,10 @@ impl Peer {
         self.house.fleet_changed = false;
         self.follow_roster(now);
         self.follow_voters(now);
-        let brief = agent_brief(self.replica.fleet(), self.config.node);
-        self.agent.handle(now, crate::agent::Input::Brief(Box::new(brief)));
+        let brief = agent::brief::Brief::of(self.replica.fleet(), self.config.node);
+        self.agent.handle(now, agent::Input::Brief(Box::new(brief)));
         if let Some(coordinator) = &mut self.coordinator {
             coordinator.handle(now, self.replica.fleet(), coordinator::Input::Changed);
         }
     }
-}
-
-fn agent_brief(fleet: &Fleet, node: NodeId) -> crate::agent::brief::Brief {
-    crate::agent::brief::Brief::of(fleet, node)
 }

@@ -26,6 +26,8 @@ mod restore;
 mod route;
 pub mod sessions;
 mod start;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -19,6 +19,9 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(15);
 /// Requests under way at once.
 const REQUESTS_MAX: usize = 256;
 
+/// The number of what a node asks for by itself: it sees in the log what became of it.
+pub const OWN: u64 = 0;
+
 /// Who waits for the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asker {

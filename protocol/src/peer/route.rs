@@ -15,6 +15,7 @@ use crate::limits::CONTROL_FRAME_BYTES_MAX;
 use crate::machine::Machine as _;
 use crate::membership::{self, Address, RosterEntry};
 use crate::peer::event::{Note, Output};
+use crate::peer::requests::OWN;
 use crate::peer::sessions::Standing;
 use crate::peer::start::swarm_zone;
 use crate::peer::{Owner, Peer};
@@ -145,7 +146,7 @@ impl Peer {
             }
             Message::Log(message) => self.take_log_message(now, from, message),
             Message::Propose(request, command) => self.take_proposal(now, from, request, command),
-            Message::NotProposed(request, reason) => self.requests.hindered(request, reason),
+            Message::NotProposed(request, reason) => self.not_taken(now, request, reason),
             Message::Ask(term, question) => {
                 if !self.has_seat() && term >= self.leader_term {
                     self.set_leader(now, Some(from));
@@ -388,7 +389,7 @@ impl Peer {
                 agent::Output::Publish(header) => {
                     self.gossip.handle(now, gossip::Input::Publish(header));
                 }
-                agent::Output::Propose(command) => self.propose(now, 0, command),
+                agent::Output::Propose(command) => self.propose(now, OWN, command),
                 agent::Output::Report(report) => self.report(now, report),
             }
         }
@@ -427,14 +428,14 @@ impl Peer {
             self.outputs.push_back(Output::Note(Note::Member { name }));
         }
         if member.incarnation < self.incarnation {
-            self.propose(now, 0, Command::Live { incarnation: self.incarnation });
+            self.propose(now, OWN, Command::Live { incarnation: self.incarnation });
         } else if member.incarnation > self.incarnation && !self.house.outlived_noted {
             self.house.outlived_noted = true;
             self.outputs.push_back(Output::Note(Note::Outlived { by: member.incarnation }));
         }
         if member.addresses != self.config.addresses {
             let addresses = self.config.addresses.clone();
-            self.propose(now, 0, Command::Describe { addresses });
+            self.propose(now, OWN, Command::Describe { addresses });
         }
         self.join_groups(now);
         self.watch_balancers(now);
@@ -449,7 +450,7 @@ impl Peer {
         let missing = self.config.groups.iter().filter(differs);
         let missing: Vec<_> = missing.map(|(name, ports)| (name.clone(), *ports)).collect();
         for (group, ports) in missing {
-            self.propose(now, 0, Command::JoinGroup { group, ports });
+            self.propose(now, OWN, Command::JoinGroup { group, ports });
         }
     }
 
@@ -462,7 +463,7 @@ impl Peer {
         };
         let changes: Vec<_> = self.fleet().groups().iter().filter_map(differs).collect();
         for (group, on) in changes {
-            self.propose(now, 0, Command::WatchBalancer { group, on });
+            self.propose(now, OWN, Command::WatchBalancer { group, on });
         }
     }
 

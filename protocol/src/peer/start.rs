@@ -14,7 +14,7 @@ use crate::machine::Machine as _;
 use crate::membership::{self, Address, Membership};
 use crate::mutant::{self, Mutant};
 use crate::peer::admission::Application;
-use crate::peer::requests::Requests;
+use crate::peer::requests::{OWN, Requests};
 use crate::peer::restore::{Stored, Unreadable};
 use crate::peer::sessions::Sessions;
 use crate::peer::{House, Owner, Peer};
@@ -75,7 +75,7 @@ impl Peer {
         let founder = peer.candidate(peer.incarnation);
         let (mesh, by) = (peer.config.mesh, peer.config.node);
         let command = Command::Found { mesh, name, founder, publisher };
-        let envelope = Envelope { by, request: 0, at: wall_clock, command };
+        let envelope = Envelope { by, request: OWN, at: wall_clock, command };
         let command = Some(codec::encode(&envelope));
         peer.voter = Some(Voter::found(settings, FIRST_VOTER, by, now, command)?);
         // The life goes to disk with the voter's first batch: a disk that has one without the other

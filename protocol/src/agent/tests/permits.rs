@@ -128,10 +128,14 @@ impl Holder {
     }
 
     pub(super) fn granted(&mut self) {
+        self.granted_at(PermitPhase::Granted);
+    }
+
+    fn granted_at(&mut self, phase: PermitPhase) {
         self.assignment.lease = Some(Lease {
             id: PERMIT,
             release: Self::new_release(),
-            phase: PermitPhase::Granted,
+            phase,
             failed: false,
             may_start: true,
         });
@@ -233,6 +237,50 @@ fn a_holder_moves_once_the_echo_is_there_and_its_journal_on_disk() {
     assert!(!holder.drains(), "the journal is not on disk yet");
     holder.confirmed(0);
     assert!(holder.drains());
+}
+
+/// The leader may be the last to know of a permit that it has granted.
+#[test]
+fn a_holder_that_the_leader_does_not_hear_yet_asks_again_at_once_and_then_less_often() {
+    let mut holder = Holder::new(None);
+    holder.told();
+    holder.runs(Some(Holder::old()));
+    holder.granted();
+    let mut pauses = Vec::new();
+    for _ in 0..7 {
+        let asked_at = holder.now;
+        holder.proposals.clear();
+        holder.take(Input::NotTaken);
+        while holder.asked().is_none() {
+            holder.now = holder.now.after(Duration::from_millis(10));
+            holder.take(Input::Timeout);
+        }
+        pauses.push(holder.now.since(asked_at).as_millis());
+    }
+    assert_eq!(pauses, [20, 40, 80, 160, 320, 640, 1000]);
+}
+
+/// The disk of a life that has not begun yet, put back when the permit has: the life that follows is
+/// numbered like the one that would have followed a crash before the step.
+#[test]
+fn a_permit_that_the_log_has_begun_in_an_earlier_life_is_not_handed_back() {
+    let mut holder = Holder::new(None);
+    let earlier = PermitPhase::Begun { incarnation: Incarnation(1), nonce: Nonce(3) };
+    holder.told();
+    holder.runs(Some(Holder::new_release()));
+    holder.granted();
+    assert!(holder.handed_back(), "this life has seen that it was not begun");
+
+    let mut holder = Holder::new(None);
+    holder.told();
+    holder.runs(Some(Holder::new_release()));
+    holder.granted_at(earlier);
+    holder.passes(20);
+    assert!(!holder.handed_back());
+    holder.echoed();
+    holder.confirmed(0);
+    holder.passes(2);
+    assert!(holder.proved());
 }
 
 #[test]

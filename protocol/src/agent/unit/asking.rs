@@ -14,6 +14,11 @@ use crate::time::Instant;
 use super::assignment::Lease;
 use super::{AfterRecording, REPEAT, Stance, Surroundings, Unit};
 
+/// Pause until a request that the leader has not taken is sent again, doubled each time. The leader may
+/// be the last to know of a permit: one is granted when most voters have it on disk, and its own disk
+/// may be the slowest.
+const NOT_TAKEN_PAUSE: Duration = Duration::from_millis(20);
+
 /// How old a request to begin may be when its echo comes. A later echo starts nothing.
 pub(super) const ECHO_MAX: Duration = Duration::from_secs(5);
 
@@ -25,8 +30,10 @@ impl Unit {
     /// Holds a permit and has moved nothing in this life.
     pub(super) fn consider(&mut self, at: Surroundings<'_>, lease: &Lease) {
         self.keep_running(at.now); // until it may move, however long that takes
-        let untouched =
-            self.journal.begun != Some(lease.id) || mutant::active(Mutant::MoveForgotten);
+        if at.life.is_some() && lease.phase == PermitPhase::Granted {
+            self.granted = Some(lease.id);
+        }
+        let untouched = self.has_left_alone(lease.id) || mutant::active(Mutant::MoveForgotten);
         let nothing_to_do = self.process.ready_since(lease.release).is_some() || !lease.may_start;
         // Once "never began" was said it must stay true: the word may be on its way for long. In a
         // new life the log refuses it, as it names the old one.
@@ -38,6 +45,12 @@ impl Unit {
         if known && at.life.is_some() && at.library.is_staged(lease.release) {
             self.ask(at, lease.id, at.now);
         }
+    }
+
+    /// Whether nothing was moved under this permit, in any life. The disk alone does not tell: it may be
+    /// an older one that was put back, and the next life is numbered like the one it was taken from.
+    fn has_left_alone(&self, permit: PermitId) -> bool {
+        self.journal.begun != Some(permit) && self.granted == Some(permit)
     }
 
     fn hand_back(&mut self, at: Surroundings<'_>, permit: PermitId) {
@@ -53,7 +66,8 @@ impl Unit {
     fn ask(&mut self, at: Surroundings<'_>, permit: PermitId, first: Instant) {
         failpoint::reach(Failpoint::Granted);
         let nonce = Nonce(self.rng.next_u64());
-        self.stance = Stance::Asking { nonce, first, since: at.now, again_at: at.now };
+        let (now, pause) = (at.now, NOT_TAKEN_PAUSE);
+        self.stance = Stance::Asking { nonce, first, since: now, again_at: now, pause };
         if mutant::active(Mutant::BeginWithoutEcho) {
             return self.record_begun(at, permit, at.now);
         }
@@ -61,7 +75,7 @@ impl Unit {
     }
 
     pub(super) fn asking(&mut self, at: Surroundings<'_>) {
-        let Stance::Asking { nonce, first, since, again_at } = self.stance else { return };
+        let Stance::Asking { nonce, first, since, again_at, pause } = self.stance else { return };
         self.follow_readiness(at);
         let Some(lease) = self.assignment.lease.clone() else {
             self.stance = Stance::Steady;
@@ -72,9 +86,8 @@ impl Unit {
         if in_time && lease.phase == (PermitPhase::Begun { incarnation: life, nonce }) {
             return self.record_begun(at, lease.id, since);
         }
-        let untouched = self.journal.begun != Some(lease.id);
         let in_vain = at.now.since(first) >= ASKS_FOR;
-        if untouched && (in_vain || !lease.may_start) {
+        if self.has_left_alone(lease.id) && (in_vain || !lease.may_start) {
             return self.hand_back(at, lease.id);
         }
         if !in_time {
@@ -82,9 +95,19 @@ impl Unit {
         }
         self.keep_running(at.now);
         if at.now >= again_at {
-            self.stance = Stance::Asking { nonce, first, since, again_at: at.now.after(REPEAT) };
+            let again_at = at.now.after(REPEAT);
+            self.stance = Stance::Asking { nonce, first, since, again_at, pause };
             self.propose(Command::Begin { permit: lease.id, incarnation: life, nonce });
         }
+    }
+
+    /// The leader has not taken what was last proposed here.
+    pub fn not_taken(&mut self, at: Surroundings<'_>) {
+        if let Stance::Asking { again_at, pause, .. } = &mut self.stance {
+            *again_at = at.now.after(*pause).min(*again_at);
+            *pause = (*pause * 2).min(REPEAT);
+        }
+        self.advance(at);
     }
 
     fn record_begun(&mut self, at: Surroundings<'_>, permit: PermitId, asked_at: Instant) {

@@ -52,12 +52,14 @@ const REPEAT: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Stance {
     Steady,
-    /// `first`: when it was first asked under this permit; `since`: under this number.
+    /// `first`: when it was first asked under this permit; `since`: under this number; `pause`: how long
+    /// it waits when the leader does not take it.
     Asking {
         nonce: Nonce,
         first: Instant,
         since: Instant,
         again_at: Instant,
+        pause: Duration,
     },
     Recording(AfterRecording),
     /// `awake`: when it was last looked after.
@@ -115,6 +117,8 @@ pub struct Unit {
     told_at: Instant,
     /// What the balancers do, as the leader last said, and when that came.
     word: Option<(Instant, Word)>,
+    /// The permit that this life has seen granted and not begun.
+    granted: Option<PermitId>,
     handed_back: Option<PermitId>,
     repeat_at: Instant,
     wake_at: Option<Instant>,
@@ -146,6 +150,7 @@ impl Unit {
             balance: None,
             told_at: Instant::ZERO,
             word: None,
+            granted: None,
             handed_back: None,
             repeat_at: Instant::ZERO,
             wake_at: None,
