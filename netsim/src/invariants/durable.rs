@@ -135,7 +135,7 @@ pub(super) fn moves(
     group: &GroupName,
     permit: PermitId,
 ) -> Result<(), String> {
-    if journal(rig, group).begun == Some(permit) {
+    if journal(rig, group).begun() == Some(permit) {
         return Ok(());
     }
     Err(format!(

@@ -68,7 +68,7 @@ pub(super) fn written(
     journal: &[u8],
 ) -> Result<(), String> {
     let journal = codec::decode::<Journal>(journal).ok();
-    let Some(permit) = journal.and_then(|journal| journal.begun) else { return Ok(()) };
+    let Some(permit) = journal.and_then(|journal| journal.begun()) else { return Ok(()) };
     let one = (host, rig.life, permit);
     let local = rig.local(now);
     let echoed = echoed(judge, rig, now, permit);

@@ -9,6 +9,28 @@ use crate::id::{PermitId, ReleaseId};
 pub struct Journal {
     /// The release that the service was last set to.
     pub installed: Option<ReleaseId>,
+    /// How far it was under the permit that it held last.
+    pub step: Step,
+}
+
+impl Journal {
     /// The permit under which the service is, or may be, out of action.
-    pub begun: Option<PermitId>,
+    pub fn begun(&self) -> Option<PermitId> {
+        match self.step {
+            Step::Begun(permit) => Some(permit),
+            Step::Nothing | Step::Asked(_) => None,
+        }
+    }
+}
+
+/// How far a holder is under a permit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// No permit is known of.
+    #[default]
+    Nothing,
+    /// The service is, or may be, out of action.
+    Begun(PermitId),
+    /// It asks to begin, and has moved nothing.
+    Asked(PermitId),
 }

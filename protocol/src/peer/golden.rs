@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::agent::journal::Journal;
+use crate::agent::journal::{Journal, Step};
 use crate::codec;
 use crate::disk::Key;
 use crate::id::{Incarnation, LogIndex, NodeId, PermitId, ReleaseId};
@@ -18,7 +18,7 @@ fn address_book() -> BTreeMap<NodeId, Vec<Address>> {
 fn what_a_node_keeps_has_its_form() {
     let group = "web".parse().unwrap();
     let begun = PermitId { granted_at: LogIndex(300), ordinal: 1 };
-    let journal = Journal { installed: Some(ReleaseId([7; 32])), begun: Some(begun) };
+    let journal = |step| codec::encode(&Journal { installed: Some(ReleaseId([7; 32])), step });
     let values = [
         ("key HardState", codec::encode(&Key::HardState)),
         ("key Snapshot", codec::encode(&Key::Snapshot)),
@@ -28,7 +28,8 @@ fn what_a_node_keeps_has_its_form() {
         ("key Journal", codec::encode(&Key::Journal(group))),
         ("key Incarnation", codec::encode(&Key::Incarnation)),
         ("key AddressBook", codec::encode(&Key::AddressBook)),
-        ("Journal", codec::encode(&journal)),
+        ("Journal", journal(Step::Begun(begun))),
+        ("Journal, asking", journal(Step::Asked(begun))),
         ("Journal, empty", codec::encode(&Journal::default())),
         ("Incarnation", codec::encode(&Incarnation(300))),
         ("address book", codec::encode(&address_book())),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::web;
 use crate::agent::brief::Brief;
-use crate::agent::journal::Journal;
+use crate::agent::journal::{Journal, Step};
 use crate::agent::library::{Contents, StoreEvent};
 use crate::agent::report::Condition;
 use crate::agent::service::ServiceEvent;
@@ -26,6 +26,8 @@ use crate::trust;
 use crate::trust::key::SecretKey;
 
 const LIFE: Incarnation = Incarnation(2);
+/// Begun in the life before.
+const EARLIER: PermitPhase = PermitPhase::Begun { incarnation: Incarnation(1), nonce: Nonce(3) };
 const PERMIT: PermitId = PermitId { granted_at: LogIndex(9), ordinal: 0 };
 
 pub(super) fn signed(sequence: u64) -> SignedHeader {
@@ -49,8 +51,9 @@ pub(super) struct Holder {
     life: Incarnation,
     /// Whether the last probe was answered well, as every one is until something happens.
     well: bool,
-    /// Journals given out, as they came.
+    /// Journals given out, as they came; those apart that tell of a question only.
     journals: Vec<(Token, Journal)>,
+    questions: Vec<Token>,
     pub(super) actions: Vec<ServiceAction>,
     pub(super) proposals: Vec<Command>,
 }
@@ -60,10 +63,18 @@ impl Holder {
         Self::of(begun, None)
     }
 
+    fn after(step: Step) -> Self {
+        Self::run_by(step, None)
+    }
+
     /// The same, where it is said how the service is run.
     fn of(begun: Option<PermitId>, service: Option<&ServiceSpec>) -> Self {
+        Self::run_by(begun.map_or(Step::Nothing, Step::Begun), service)
+    }
+
+    fn run_by(step: Step, service: Option<&ServiceSpec>) -> Self {
         let [old, new] = [signed(1), signed(2)];
-        let journal = Journal { installed: Some(old.id()), begun };
+        let journal = Journal { installed: Some(old.id()), step };
         let mut holder = Self {
             agent: Agent::new(LIFE, [(web(), journal)].into(), Rng::new(1)),
             now: Instant::ZERO,
@@ -78,6 +89,7 @@ impl Holder {
             life: LIFE,
             well: false,
             journals: Vec::new(),
+            questions: Vec::new(),
             actions: Vec::new(),
             proposals: Vec::new(),
         };
@@ -107,8 +119,11 @@ impl Holder {
                 Output::Persist(batch) => {
                     for (key, value) in &batch.writes {
                         assert_eq!(*key, Key::Journal(web()));
-                        let journal = codec::decode(value.as_ref().unwrap()).unwrap();
-                        self.journals.push((batch.token, journal));
+                        let journal: Journal = codec::decode(value.as_ref().unwrap()).unwrap();
+                        match journal.step {
+                            Step::Asked(_) => self.questions.push(batch.token),
+                            _ => self.journals.push((batch.token, journal)),
+                        }
                     }
                 }
                 Output::Service(_, action) => self.actions.push(action),
@@ -129,6 +144,14 @@ impl Holder {
 
     pub(super) fn granted(&mut self) {
         self.granted_at(PermitPhase::Granted);
+        self.noted();
+    }
+
+    /// Its question is on disk.
+    fn noted(&mut self) {
+        for token in core::mem::take(&mut self.questions) {
+            self.take(Input::Persisted(token));
+        }
     }
 
     fn granted_at(&mut self, phase: PermitPhase) {
@@ -230,7 +253,9 @@ fn a_holder_moves_once_the_echo_is_there_and_its_journal_on_disk() {
     let mut holder = Holder::new(None);
     holder.told();
     holder.runs(Some(Holder::old()));
-    holder.granted();
+    holder.granted_at(PermitPhase::Granted);
+    assert!(holder.asked().is_none(), "the question is not on disk yet");
+    holder.noted();
     assert!(!holder.drains());
     holder.echoed();
     assert_eq!(holder.journals.len(), 1);
@@ -263,18 +288,11 @@ fn a_holder_that_the_leader_does_not_hear_yet_asks_again_at_once_and_then_less_o
 /// The disk of a life that has not begun yet, put back when the permit has: the life that follows is
 /// numbered like the one that would have followed a crash before the step.
 #[test]
-fn a_permit_that_the_log_has_begun_in_an_earlier_life_is_not_handed_back() {
-    let mut holder = Holder::new(None);
-    let earlier = PermitPhase::Begun { incarnation: Incarnation(1), nonce: Nonce(3) };
-    holder.told();
-    holder.runs(Some(Holder::new_release()));
-    holder.granted();
-    assert!(holder.handed_back(), "this life has seen that it was not begun");
-
+fn a_disk_that_does_not_tell_of_a_question_denies_no_move() {
     let mut holder = Holder::new(None);
     holder.told();
     holder.runs(Some(Holder::new_release()));
-    holder.granted_at(earlier);
+    holder.granted_at(EARLIER);
     holder.passes(20);
     assert!(!holder.handed_back());
     holder.echoed();
@@ -284,18 +302,25 @@ fn a_permit_that_the_log_has_begun_in_an_earlier_life_is_not_handed_back() {
 }
 
 #[test]
-fn an_older_journal_that_reaches_the_disk_moves_nothing() {
+fn a_disk_that_tells_of_a_question_and_of_no_move_hands_the_permit_back() {
+    let mut holder = Holder::after(Step::Asked(PERMIT));
+    holder.told();
+    holder.runs(Some(Holder::new_release()));
+    holder.granted_at(EARLIER);
+    assert!(holder.handed_back());
+}
+
+#[test]
+fn an_older_journal_that_reaches_the_disk_lets_nothing_be_asked() {
     let mut holder = Holder::new(Some(PermitId { granted_at: LogIndex(3), ordinal: 0 }));
     holder.told();
     holder.runs(Some(Holder::old()));
     assert_eq!(holder.journals.len(), 1, "an override is taken note of");
-    holder.granted();
-    holder.echoed();
-    assert_eq!(holder.journals.len(), 2);
+    holder.granted_at(PermitPhase::Granted);
     holder.confirmed(0);
-    assert!(!holder.drains());
-    holder.confirmed(1);
-    assert!(holder.drains());
+    assert!(holder.asked().is_none());
+    holder.noted();
+    assert!(holder.asked().is_some());
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Between the grant of a permit and the first disruptive step: the mesh is asked whether the permit still
-//! stands, and the answer is written down.
+//! stands; the question is written down before it is asked, and the answer before it is heeded.
 
 use core::time::Duration;
 
+use crate::agent::journal::Step;
 use crate::agent::service::Process;
 use crate::failpoint::{self, Failpoint};
 use crate::fleet::command::{Command, Proof};
@@ -30,10 +31,7 @@ impl Unit {
     /// Holds a permit and has moved nothing in this life.
     pub(super) fn consider(&mut self, at: Surroundings<'_>, lease: &Lease) {
         self.keep_running(at.now); // until it may move, however long that takes
-        if at.life.is_some() && lease.phase == PermitPhase::Granted {
-            self.granted = Some(lease.id);
-        }
-        let untouched = self.has_left_alone(lease.id) || mutant::active(Mutant::MoveForgotten);
+        let untouched = self.has_left_alone(lease) || mutant::active(Mutant::MoveForgotten);
         let nothing_to_do = self.process.ready_since(lease.release).is_some() || !lease.may_start;
         // Once "never began" was said it must stay true: the word may be on its way for long. In a
         // new life the log refuses it, as it names the old one.
@@ -42,15 +40,27 @@ impl Unit {
             return self.hand_back(at, lease.id);
         }
         let known = self.process != Process::Unknown;
-        if known && at.life.is_some() && at.library.is_staged(lease.release) {
-            self.ask(at, lease.id, at.now);
+        if !known || at.life.is_none() || !at.library.is_staged(lease.release) {
+            return;
         }
+        let untold =
+            !matches!(self.journal.step, Step::Asked(it) | Step::Begun(it) if it == lease.id);
+        if untold && lease.phase == PermitPhase::Granted {
+            self.journal.step = Step::Asked(lease.id);
+            return self.record(AfterRecording::Ask);
+        }
+        self.ask(at, lease.id, at.now);
     }
 
-    /// Whether nothing was moved under this permit, in any life. The disk alone does not tell: it may be
-    /// an older one that was put back, and the next life is numbered like the one it was taken from.
-    fn has_left_alone(&self, permit: PermitId) -> bool {
-        self.journal.begun != Some(permit) && self.granted == Some(permit)
+    /// Whether nothing was moved under this permit, in any life. That the disk does not tell of a move is
+    /// not enough: it may be an older one that was put back, and the next life is numbered like the one
+    /// that it was taken from. It must tell of the question, unless the log knows of none.
+    fn has_left_alone(&self, lease: &Lease) -> bool {
+        match self.journal.step {
+            Step::Asked(permit) if permit == lease.id => true,
+            Step::Begun(permit) if permit == lease.id => false,
+            _ => lease.phase == PermitPhase::Granted,
+        }
     }
 
     fn hand_back(&mut self, at: Surroundings<'_>, permit: PermitId) {
@@ -87,7 +97,7 @@ impl Unit {
             return self.record_begun(at, lease.id, since);
         }
         let in_vain = at.now.since(first) >= ASKS_FOR;
-        if self.has_left_alone(lease.id) && (in_vain || !lease.may_start) {
+        if self.has_left_alone(&lease) && (in_vain || !lease.may_start) {
             return self.hand_back(at, lease.id);
         }
         if !in_time {
@@ -112,7 +122,7 @@ impl Unit {
 
     fn record_begun(&mut self, at: Surroundings<'_>, permit: PermitId, asked_at: Instant) {
         failpoint::reach(Failpoint::Begun);
-        self.journal.begun = Some(permit);
+        self.journal.step = Step::Begun(permit);
         self.target = self.assignment.lease.as_ref().map(|lease| lease.release);
         self.record(AfterRecording::Move { asked_at });
         if mutant::active(Mutant::StepBeforePersist) {

@@ -1,5 +1,6 @@
 //! Without a permit: the service is kept as it is, and a new member installs what it is to run.
 
+use crate::agent::journal::Step;
 use crate::agent::service::Process;
 use crate::fleet::command::Command;
 use crate::fleet::group::Standing;
@@ -25,9 +26,9 @@ impl Unit {
         // What the log said before it has confirmed this life is old: a permit may have come since,
         // and the node may count by now.
         if at.life.is_some() {
-            if self.journal.begun.is_some() {
+            if self.journal.begun().is_some() {
                 // A person closed the permit: nothing is begun by it any more.
-                self.journal.begun = None;
+                self.journal.step = Step::Nothing;
                 self.persist();
             }
             if self.installs_without_permit(at) {

@@ -84,6 +84,7 @@ enum Stance {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AfterRecording {
+    Ask,
     Move { asked_at: Instant },
     Start,
 }
@@ -117,8 +118,6 @@ pub struct Unit {
     told_at: Instant,
     /// What the balancers do, as the leader last said, and when that came.
     word: Option<(Instant, Word)>,
-    /// The permit that this life has seen granted and not begun.
-    granted: Option<PermitId>,
     handed_back: Option<PermitId>,
     repeat_at: Instant,
     wake_at: Option<Instant>,
@@ -150,7 +149,6 @@ impl Unit {
             balance: None,
             told_at: Instant::ZERO,
             word: None,
-            granted: None,
             handed_back: None,
             repeat_at: Instant::ZERO,
             wake_at: None,
@@ -162,7 +160,7 @@ impl Unit {
         // A balancer keeps the last word of an agent that was gone. Where that may have been a drain,
         // nothing is said until it is seen what runs: the permit may be closed by now, and a service
         // that serves is not taken out by a guess.
-        if unit.journal.begun.is_none() {
+        if unit.journal.begun().is_none() {
             unit.tell_balancer(Instant::ZERO, (0, Question::default()), Balance::Up);
         }
         unit
@@ -224,6 +222,7 @@ impl Unit {
             && self.writes == 0
         {
             match after {
+                AfterRecording::Ask => self.stance = Stance::Steady,
                 AfterRecording::Move { asked_at }
                     if at.now.since(asked_at) > ECHO_MAX && !mutant::active(Mutant::LateEcho) =>
                 {
@@ -314,7 +313,9 @@ impl Unit {
         let moving = |step: &str| Condition::Moving { step: step.to_owned() };
         match &self.stance {
             Stance::Steady | Stance::Asking { .. } if self.has_moved() => moving("going on"),
-            Stance::Steady | Stance::Asking { .. } => self.steady_condition(now),
+            Stance::Steady | Stance::Asking { .. } | Stance::Recording(AfterRecording::Ask) => {
+                self.steady_condition(now)
+            }
             Stance::Recording(_) => moving("recording"),
             Stance::Draining { .. } => moving("draining"),
             Stance::Stopping => moving("stopping"),
@@ -331,7 +332,7 @@ impl Unit {
 
     /// Whether an earlier life has taken the service out of action under the permit that is open.
     fn has_moved(&self) -> bool {
-        self.assignment.lease.as_ref().is_some_and(|lease| self.journal.begun == Some(lease.id))
+        self.assignment.lease.as_ref().is_some_and(|lease| self.journal.begun() == Some(lease.id))
     }
 
     fn steady_condition(&self, now: Instant) -> Condition {
