@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use baton_protocol::agent::journal::Journal;
+use baton_protocol::agent::journal::{Journal, Step};
 use baton_protocol::codec;
 use baton_protocol::consensus::{Kept, Promise, VoterMessage};
 use baton_protocol::disk::Key;
@@ -126,6 +126,21 @@ impl Promises {
 fn journal(rig: &Rig, group: &GroupName) -> Journal {
     let bytes = rig.disk.contents().get(&Key::Journal(group.clone()));
     bytes.and_then(|bytes| codec::decode(bytes).ok()).unwrap_or_default()
+}
+
+/// The holder on `host` asks to begin for the first time under `permit`.
+pub(super) fn asks(
+    host: Host,
+    rig: &Rig,
+    group: &GroupName,
+    permit: PermitId,
+) -> Result<(), String> {
+    match journal(rig, group).step {
+        Step::Asked(told, _) | Step::Begun(told) if told == permit => Ok(()),
+        _ => Err(format!(
+            "durable: host {host} asks to begin under permit {permit} before its disk has it"
+        )),
+    }
 }
 
 /// The agent of `host` takes its service down under `permit`.

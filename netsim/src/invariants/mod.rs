@@ -135,6 +135,13 @@ impl Judge {
     /// `host` asks the leader, which it may be itself, for something.
     fn proposed(&mut self, now: Instant, rig: &Rig, host: Host, command: &Command) {
         self.steps.asked(rig.local(now), rig.config.node, command);
+        if let Command::Begin { permit, .. } = command
+            && let Some(held) = self.newest.permits().get(permit)
+            && !held.has_begun()
+        {
+            let result = durable::asks(host, rig, &held.group, *permit);
+            self.check(result);
+        }
         if let Command::Close { permit, incarnation, proof } = command {
             let result = proofs::check(self, now, rig, host, *permit, proof);
             self.check(result);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{PermitId, ReleaseId};
+use crate::id::{Incarnation, PermitId, ReleaseId};
 
 /// Written before the step that it tells of is taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,7 +18,7 @@ impl Journal {
     pub fn begun(&self) -> Option<PermitId> {
         match self.step {
             Step::Begun(permit) => Some(permit),
-            Step::Nothing | Step::Asked(_) => None,
+            Step::Nothing | Step::Asked(..) => None,
         }
     }
 }
@@ -31,6 +31,6 @@ pub enum Step {
     Nothing,
     /// The service is, or may be, out of action.
     Begun(PermitId),
-    /// It asks to begin, and has moved nothing.
-    Asked(PermitId),
+    /// In this life it asks to begin, and nothing was moved before.
+    Asked(PermitId, Incarnation),
 }

@@ -113,8 +113,8 @@ impl Fleet {
                 }
                 self.record_running(&permit.group.clone(), by, *release);
             }
-            // The holder's disk says that nothing was done, whatever the log says of `Begin`: its
-            // echo came late or not at all.
+            // The holder has moved nothing, whatever the log says of `Begin`: its echo came late or
+            // not at all.
             Proof::NeverBegan => {}
         }
         self.permits.remove(&id);

@@ -29,7 +29,7 @@ fn what_a_node_keeps_has_its_form() {
         ("key Incarnation", codec::encode(&Key::Incarnation)),
         ("key AddressBook", codec::encode(&Key::AddressBook)),
         ("Journal", journal(Step::Begun(begun))),
-        ("Journal, asking", journal(Step::Asked(begun))),
+        ("Journal, asking", journal(Step::Asked(begun, Incarnation(300)))),
         ("Journal, empty", codec::encode(&Journal::default())),
         ("Incarnation", codec::encode(&Incarnation(300))),
         ("address book", codec::encode(&address_book())),

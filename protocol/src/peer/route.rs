@@ -146,7 +146,11 @@ impl Peer {
             }
             Message::Log(message) => self.take_log_message(now, from, message),
             Message::Propose(request, command) => self.take_proposal(now, from, request, command),
-            Message::NotProposed(request, reason) => self.not_taken(now, request, reason),
+            Message::NotProposed(request, reason) => {
+                if self.leader == Some(from) {
+                    self.not_taken(now, request, reason);
+                }
+            }
             Message::Ask(term, question) => {
                 if !self.has_seat() && term >= self.leader_term {
                     self.set_leader(now, Some(from));

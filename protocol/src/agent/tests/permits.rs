@@ -43,6 +43,11 @@ pub(super) fn signed(sequence: u64) -> SignedHeader {
     trust::release::sign(&header, &SecretKey::from_seed([3; 32]))
 }
 
+fn leased(phase: PermitPhase) -> Lease {
+    let release = Holder::new_release();
+    Lease { id: PERMIT, release, phase, failed: false, may_start: true }
+}
+
 /// A node with version 1 installed and version 2 staged.
 pub(super) struct Holder {
     agent: Agent,
@@ -121,7 +126,7 @@ impl Holder {
                         assert_eq!(*key, Key::Journal(web()));
                         let journal: Journal = codec::decode(value.as_ref().unwrap()).unwrap();
                         match journal.step {
-                            Step::Asked(_) => self.questions.push(batch.token),
+                            Step::Asked(..) => self.questions.push(batch.token),
                             _ => self.journals.push((batch.token, journal)),
                         }
                     }
@@ -155,13 +160,7 @@ impl Holder {
     }
 
     fn granted_at(&mut self, phase: PermitPhase) {
-        self.assignment.lease = Some(Lease {
-            id: PERMIT,
-            release: Self::new_release(),
-            phase,
-            failed: false,
-            may_start: true,
-        });
+        self.assignment.lease = Some(leased(phase));
         self.told();
     }
 
@@ -301,13 +300,39 @@ fn a_disk_that_does_not_tell_of_a_question_denies_no_move() {
     assert!(holder.proved());
 }
 
-#[test]
-fn a_disk_that_tells_of_a_question_and_of_no_move_hands_the_permit_back() {
-    let mut holder = Holder::after(Step::Asked(PERMIT));
+/// Its rollout is over, and it has nothing to do.
+fn handed_back_by_a_disk_that_has(step: Step, running: ReleaseId) -> bool {
+    let mut holder = Holder::after(step);
+    holder.assignment.lease = Some(Lease { may_start: false, ..leased(EARLIER) });
     holder.told();
-    holder.runs(Some(Holder::new_release()));
-    holder.granted_at(EARLIER);
-    assert!(holder.handed_back());
+    holder.runs(Some(running));
+    holder.passes(20);
+    holder.handed_back()
+}
+
+#[test]
+fn a_disk_that_tells_of_the_last_question_and_of_no_move_hands_the_permit_back() {
+    let asked = |life| Step::Asked(PERMIT, Incarnation(life));
+    assert!(handed_back_by_a_disk_that_has(asked(1), Holder::old()));
+    assert!(
+        !handed_back_by_a_disk_that_has(asked(0), Holder::old()),
+        "another life has begun since"
+    );
+    assert!(!handed_back_by_a_disk_that_has(asked(1), Holder::new_release()), "it was moved");
+    let other = PermitId { granted_at: LogIndex(3), ordinal: 0 };
+    assert!(!handed_back_by_a_disk_that_has(Step::Asked(other, Incarnation(1)), Holder::old()));
+}
+
+#[test]
+fn a_service_that_dies_before_the_question_is_on_disk_is_started_again() {
+    let mut holder = Holder::new(None);
+    holder.told();
+    holder.runs(Some(Holder::old()));
+    holder.granted_at(PermitPhase::Granted);
+    holder.take(Input::Service(web(), ServiceEvent::Exited { reason: "x".into() }));
+    holder.passes(2);
+    assert!(holder.actions.contains(&ServiceAction::Start { release: Holder::old() }));
+    assert!(holder.asked().is_none());
 }
 
 #[test]
@@ -334,6 +359,9 @@ fn a_disk_that_takes_longer_than_an_echo_may_makes_the_holder_ask_again() {
     holder.passes(6);
     holder.confirmed(0);
     assert!(!holder.drains(), "on evidence that is old by now");
+    let condition = holder.condition();
+    assert!(!matches!(condition, Some(Condition::Moving { .. })), "{condition:?}");
+    holder.noted();
     assert_ne!(holder.asked(), first);
     holder.echoed();
     holder.confirmed(1);

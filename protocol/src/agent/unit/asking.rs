@@ -8,7 +8,7 @@ use crate::agent::service::Process;
 use crate::failpoint::{self, Failpoint};
 use crate::fleet::command::{Command, Proof};
 use crate::fleet::permit::PermitPhase;
-use crate::id::{Nonce, PermitId};
+use crate::id::{Incarnation, Nonce, PermitId};
 use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
@@ -40,27 +40,47 @@ impl Unit {
             return self.hand_back(at, lease.id);
         }
         let known = self.process != Process::Unknown;
-        if !known || at.life.is_none() || !at.library.is_staged(lease.release) {
+        let Some(life) = at.life.filter(|_| known && at.library.is_staged(lease.release)) else {
             return;
-        }
-        let untold =
-            !matches!(self.journal.step, Step::Asked(it) | Step::Begun(it) if it == lease.id);
-        if untold && lease.phase == PermitPhase::Granted {
-            self.journal.step = Step::Asked(lease.id);
-            return self.record(AfterRecording::Ask);
+        };
+        if untouched && self.journal.step != Step::Asked(lease.id, life) {
+            return self.record_question(lease.id, life);
         }
         self.ask(at, lease.id, at.now);
     }
 
     /// Whether nothing was moved under this permit, in any life. That the disk does not tell of a move is
-    /// not enough: it may be an older one that was put back, and the next life is numbered like the one
-    /// that it was taken from. It must tell of the question, unless the log knows of none.
+    /// not enough where the log has begun it: the disk may be an older one that was put back. Then it must
+    /// tell of the last life that began, and what it says is installed must run.
     fn has_left_alone(&self, lease: &Lease) -> bool {
-        match self.journal.step {
-            Step::Asked(permit) if permit == lease.id => true,
-            Step::Begun(permit) if permit == lease.id => false,
-            _ => lease.phase == PermitPhase::Granted,
+        match (self.journal.step, lease.phase) {
+            (Step::Begun(permit), _) if permit == lease.id => false,
+            (_, PermitPhase::Granted) => true,
+            (Step::Asked(permit, life), PermitPhase::Begun { incarnation, .. }) => {
+                let runs = self.process.release();
+                permit == lease.id && incarnation <= life && runs == self.journal.installed
+            }
+            (Step::Nothing | Step::Begun(_), PermitPhase::Begun { .. }) => false,
         }
+    }
+
+    pub(super) fn record_question(&mut self, permit: PermitId, life: Incarnation) {
+        self.journal.step = Step::Asked(permit, life);
+        self.record(AfterRecording::Ask);
+    }
+
+    /// The disk took too long: the echo is too old to move on, and is asked for again.
+    pub(super) fn come_too_late(&mut self, at: Surroundings<'_>, untouched: bool) {
+        self.stance = Stance::Steady;
+        if let (Some(permit), Some(life), true) = (self.journal.begun(), at.life, untouched) {
+            self.record_question(permit, life);
+        }
+    }
+
+    /// Its question is on its way to the disk.
+    pub(super) fn recording_question(&mut self, at: Surroundings<'_>) {
+        self.follow_readiness(at);
+        self.keep_running(at.now);
     }
 
     fn hand_back(&mut self, at: Surroundings<'_>, permit: PermitId) {
@@ -122,9 +142,10 @@ impl Unit {
 
     fn record_begun(&mut self, at: Surroundings<'_>, permit: PermitId, asked_at: Instant) {
         failpoint::reach(Failpoint::Begun);
+        let untouched = self.assignment.lease.as_ref().is_some_and(|it| self.has_left_alone(it));
         self.journal.step = Step::Begun(permit);
         self.target = self.assignment.lease.as_ref().map(|lease| lease.release);
-        self.record(AfterRecording::Move { asked_at });
+        self.record(AfterRecording::Move { asked_at, untouched });
         if mutant::active(Mutant::StepBeforePersist) {
             self.move_on(at);
         }

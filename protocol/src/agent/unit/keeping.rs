@@ -26,8 +26,8 @@ impl Unit {
         // What the log said before it has confirmed this life is old: a permit may have come since,
         // and the node may count by now.
         if at.life.is_some() {
-            if self.journal.begun().is_some() {
-                // A person closed the permit: nothing is begun by it any more.
+            if self.journal.step != Step::Nothing {
+                // The permit is closed: nothing is asked or begun by it any more.
                 self.journal.step = Step::Nothing;
                 self.persist();
             }

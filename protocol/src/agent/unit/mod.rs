@@ -85,7 +85,11 @@ enum Stance {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AfterRecording {
     Ask,
-    Move { asked_at: Instant },
+    /// `untouched`: nothing was moved before, in any life.
+    Move {
+        asked_at: Instant,
+        untouched: bool,
+    },
     Start,
 }
 
@@ -184,29 +188,37 @@ impl Unit {
     /// The runtime says something.
     pub fn observe(&mut self, at: Surroundings<'_>, event: &ServiceEvent) {
         let was_running = self.process.release().is_some();
+        let is_to_run = self.is_to_run();
         self.doubt(at);
         self.process.observe(at.now, event);
         match (&mut self.stance, event) {
             (Stance::Draining { quiet, .. }, ServiceEvent::Connections(count)) => {
                 *quiet = *count == 0;
             }
-            (
-                Stance::Steady
-                | Stance::Asking { .. }
-                | Stance::Probing { .. }
-                | Stance::Failed { .. },
-                ServiceEvent::Exited { .. } | ServiceEvent::StartFailed { .. },
-            ) if was_running => self.restart.ended(at.now),
-            (
-                Stance::Steady
-                | Stance::Asking { .. }
-                | Stance::Probing { .. }
-                | Stance::Failed { .. },
-                ServiceEvent::Probed(Ok(())),
-            ) => self.restart.forgive(),
+            (_, ServiceEvent::Exited { .. } | ServiceEvent::StartFailed { .. })
+                if was_running && is_to_run =>
+            {
+                self.restart.ended(at.now);
+            }
+            (_, ServiceEvent::Probed(Ok(()))) if is_to_run => self.restart.forgive(),
             _ => {}
         }
         self.advance(at);
+    }
+
+    /// Whether the service is not being moved: one that ends then was not meant to.
+    fn is_to_run(&self) -> bool {
+        match &self.stance {
+            Stance::Steady
+            | Stance::Asking { .. }
+            | Stance::Recording(AfterRecording::Ask)
+            | Stance::Probing { .. }
+            | Stance::Failed { .. } => true,
+            Stance::Recording(AfterRecording::Move { .. } | AfterRecording::Start)
+            | Stance::Draining { .. }
+            | Stance::Stopping
+            | Stance::Starting => false,
+        }
     }
 
     /// The leader says what the balancers do.
@@ -223,10 +235,10 @@ impl Unit {
         {
             match after {
                 AfterRecording::Ask => self.stance = Stance::Steady,
-                AfterRecording::Move { asked_at }
+                AfterRecording::Move { asked_at, untouched }
                     if at.now.since(asked_at) > ECHO_MAX && !mutant::active(Mutant::LateEcho) =>
                 {
-                    self.stance = Stance::Steady; // the disk took too long: it asks again
+                    self.come_too_late(at, untouched);
                 }
                 AfterRecording::Move { .. } => {
                     failpoint::reach(Failpoint::BegunRecorded);
@@ -245,7 +257,8 @@ impl Unit {
         match self.stance.clone() {
             Stance::Steady => self.steady(at),
             Stance::Asking { .. } => self.asking(at),
-            Stance::Recording(_) => {}
+            Stance::Recording(AfterRecording::Ask) => self.recording_question(at),
+            Stance::Recording(AfterRecording::Move { .. } | AfterRecording::Start) => {}
             Stance::Draining { since, awake, quiet } => self.draining(at, since, awake, quiet),
             Stance::Stopping => self.stopping(),
             Stance::Starting => self.starting(at),
@@ -286,7 +299,10 @@ impl Unit {
                 [proven, again, Some(over)]
             }
             Stance::Failed { .. } => [Some(self.repeat_at), self.restart.due(), None],
-            Stance::Recording(_) | Stance::Stopping | Stance::Starting => [None; 3],
+            Stance::Recording(AfterRecording::Ask) => [self.restart.due(), None, None],
+            Stance::Recording(AfterRecording::Move { .. } | AfterRecording::Start)
+            | Stance::Stopping
+            | Stance::Starting => [None; 3],
         };
         moments.into_iter().flatten().filter(|moment| *moment > at.now).min()
     }
