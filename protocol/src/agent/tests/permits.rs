@@ -323,6 +323,25 @@ fn a_disk_that_tells_of_the_last_question_and_of_no_move_hands_the_permit_back()
     assert!(!handed_back_by_a_disk_that_has(Step::Asked(other, Incarnation(1)), Holder::old()));
 }
 
+/// The word may be on its way for long, and would be a lie.
+#[test]
+fn who_has_said_that_it_never_began_does_not_begin_when_its_service_dies() {
+    let mut holder = Holder::new(None);
+    holder.told();
+    holder.runs(Some(Holder::old()));
+    holder.granted();
+    let first = holder.asked().unwrap();
+    holder.passes(6);
+    holder.granted_at(PermitPhase::Begun { incarnation: LIFE, nonce: first }); // too late
+    holder.passes(6);
+    assert!(holder.handed_back());
+    holder.proposals.clear();
+    holder.take(Input::Service(web(), ServiceEvent::Exited { reason: "x".into() }));
+    holder.passes(12);
+    assert!(holder.handed_back());
+    assert!(holder.asked().is_none());
+}
+
 #[test]
 fn a_service_that_dies_before_the_question_is_on_disk_is_started_again() {
     let mut holder = Holder::new(None);

@@ -31,12 +31,12 @@ impl Unit {
     /// Holds a permit and has moved nothing in this life.
     pub(super) fn consider(&mut self, at: Surroundings<'_>, lease: &Lease) {
         self.keep_running(at.now); // until it may move, however long that takes
-        let untouched = self.has_left_alone(lease) || mutant::active(Mutant::MoveForgotten);
+        let untouched = self.has_left_alone(at, lease) || mutant::active(Mutant::MoveForgotten);
         let nothing_to_do = self.process.ready_since(lease.release).is_some() || !lease.may_start;
         // Once "never began" was said it must stay true: the word may be on its way for long. In a
         // new life the log refuses it, as it names the old one.
         let handed_back = self.handed_back == Some(lease.id);
-        if untouched && (nothing_to_do || handed_back) {
+        if handed_back || (untouched && nothing_to_do) {
             return self.hand_back(at, lease.id);
         }
         let known = self.process != Process::Unknown;
@@ -49,16 +49,17 @@ impl Unit {
         self.ask(at, lease.id, at.now);
     }
 
-    /// Whether nothing was moved under this permit, in any life. That the disk does not tell of a move is
-    /// not enough where the log has begun it: the disk may be an older one that was put back. Then it must
-    /// tell of the last life that began, and what it says is installed must run.
-    fn has_left_alone(&self, lease: &Lease) -> bool {
+    /// Whether nothing was moved under this permit, in any life. Where the log has begun it in an earlier
+    /// one, that the disk does not tell of a move is not enough: it may be an older disk that was put
+    /// back. Then it must tell of the last life that began, and what it says is installed must run.
+    fn has_left_alone(&self, at: Surroundings<'_>, lease: &Lease) -> bool {
         match (self.journal.step, lease.phase) {
             (Step::Begun(permit), _) if permit == lease.id => false,
             (_, PermitPhase::Granted) => true,
             (Step::Asked(permit, life), PermitPhase::Begun { incarnation, .. }) => {
-                let runs = self.process.release();
-                permit == lease.id && incarnation <= life && runs == self.journal.installed
+                let present = Some(life) == at.life;
+                let runs = self.process.release() == self.journal.installed;
+                permit == lease.id && (present || (incarnation <= life && runs))
             }
             (Step::Nothing | Step::Begun(_), PermitPhase::Begun { .. }) => false,
         }
@@ -117,7 +118,7 @@ impl Unit {
             return self.record_begun(at, lease.id, since);
         }
         let in_vain = at.now.since(first) >= ASKS_FOR;
-        if self.has_left_alone(&lease) && (in_vain || !lease.may_start) {
+        if self.has_left_alone(at, &lease) && (in_vain || !lease.may_start) {
             return self.hand_back(at, lease.id);
         }
         if !in_time {
@@ -142,7 +143,8 @@ impl Unit {
 
     fn record_begun(&mut self, at: Surroundings<'_>, permit: PermitId, asked_at: Instant) {
         failpoint::reach(Failpoint::Begun);
-        let untouched = self.assignment.lease.as_ref().is_some_and(|it| self.has_left_alone(it));
+        let untouched =
+            self.assignment.lease.as_ref().is_some_and(|it| self.has_left_alone(at, it));
         self.journal.step = Step::Begun(permit);
         self.target = self.assignment.lease.as_ref().map(|lease| lease.release);
         self.record(AfterRecording::Move { asked_at, untouched });
