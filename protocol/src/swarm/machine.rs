@@ -167,6 +167,9 @@ impl Swarm {
             self.resume_links(now);
             self.refresh(now);
         }
+        for id in self.order.clone() {
+            self.end_graces(now, id);
+        }
         self.handle_late(now);
         self.flush_due(now);
     }
@@ -236,6 +239,7 @@ impl Swarm {
         for object in self.objects.values().filter(|object| object.incomplete()) {
             wake = earliest(wake, object.asks.first_deadline());
             wake = earliest(wake, object.promise_deadline());
+            wake = earliest(wake, object.grace.next_end());
             busy |= !object.views.is_empty();
         }
         for seeding in self.objects.values().filter_map(|object| object.seeding.as_ref()) {

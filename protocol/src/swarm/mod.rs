@@ -11,6 +11,7 @@
 //! * [`bitmap`]: a set of chunks
 //! * `seeding`: the origin's first pass
 //! * `rarest`, `asks`, `pull`: what is missing, what is asked for, and what is late
+//! * `grace`: an origin is asked last
 //! * `uploads`, `serve`: what goes out
 //! * `link`, `neighbours`, `announce`, `inflow`: who is there, what it is told, and how much may come
 //!
@@ -24,6 +25,7 @@ mod arrivals;
 mod asks;
 pub mod bitmap;
 pub mod event;
+mod grace;
 mod inflow;
 mod link;
 mod machine;

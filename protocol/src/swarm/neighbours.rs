@@ -1,6 +1,7 @@
 //! What the neighbours say. All of it may be a lie.
 
 use super::event::{Misbehaviour, Output};
+use super::link::Link;
 use super::machine::Swarm;
 use super::object::View;
 use super::uploads::UploadKey;
@@ -44,14 +45,28 @@ impl Swarm {
             self.misbehaved(from, Misbehaviour::OutOfRange);
             return;
         }
-        let suspended = self.links.get(&from).is_some_and(super::link::Link::suspended);
+        let missing = object.incomplete();
+        let suspended = self.links.get(&from).is_some_and(Link::suspended);
         let view = object.views.entry(from).or_insert_with(|| View::new(have.len()));
         view.origin = origin;
+        if origin && missing && view.have.count() == 0 && have.count() > 0 {
+            object.grace.begin(now, from);
+        }
         let lost: Vec<u32> = view.have.iter().filter(|index| !have.contains(*index)).collect();
         lost.into_iter().for_each(|index| object.note_lack(from, index));
         object.set_counted(from, !suspended);
         for index in have.iter() {
             self.has(now, id, from, index);
+        }
+        self.end_graces(now, id);
+    }
+
+    /// Origins that can be asked from now on.
+    pub(super) fn end_graces(&mut self, now: Instant, id: ObjectId) {
+        let Some(object) = self.objects.get_mut(&id) else { return };
+        let all_spoke = object.views.len() >= self.links.len();
+        for node in object.grace.end(now, all_spoke) {
+            object.set_counted(node, !self.links.get(&node).is_some_and(Link::suspended));
         }
     }
 

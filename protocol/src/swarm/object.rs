@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::asks::Asks;
 use super::event::{Progress, Want};
+use super::grace::Grace;
 use super::link::blend;
 use super::rarest::Rarest;
 use super::seeding::Seeding;
@@ -46,8 +47,8 @@ pub(super) struct View {
     pub have: Bitmap,
     /// The object was seeded there.
     pub origin: bool,
-    /// Its chunks are counted among the copies: nothing corrupt has come from it, and it is not left
-    /// alone for being late.
+    /// Its chunks are counted among the copies: nothing corrupt has come from it, and it is neither
+    /// left alone for being late nor spared as an origin.
     pub counted: bool,
     /// Chunks that it asked for.
     pub requests: VecDeque<u32>,
@@ -92,6 +93,7 @@ pub(super) struct Object {
     pub views: BTreeMap<NodeId, View>,
     /// Nodes that sent something corrupt. They stay here when they leave and come back.
     corrupters: BTreeSet<NodeId>,
+    pub grace: Grace,
     pub progress: Progress,
     push_delay: Duration,
     /// When the neighbours are asked again what they have, if nothing comes until then.
@@ -118,6 +120,7 @@ impl Object {
             revealed: !origin || have.is_empty(),
             views: BTreeMap::new(),
             corrupters: BTreeSet::new(),
+            grace: Grace::default(),
             progress,
             push_delay: PUSH_DELAY_FIRST,
             refresh_at: now.after(pause),
@@ -207,7 +210,7 @@ impl Object {
     /// Counts a neighbour's chunks among the copies, or no longer.
     pub fn set_counted(&mut self, node: NodeId, counted: bool) {
         let Some(view) = self.views.get_mut(&node) else { return };
-        let counted = counted && !self.corrupters.contains(&node);
+        let counted = counted && !self.corrupters.contains(&node) && !self.grace.holds(node);
         if view.counted == counted {
             return;
         }
@@ -260,6 +263,7 @@ impl Object {
     /// A neighbour is gone. Says which of its requests have to be counted as ended.
     pub fn drop_view(&mut self, now: Instant, node: NodeId) -> Option<View> {
         self.set_counted(node, false);
+        self.grace.forget(node);
         let view = self.views.remove(&node)?;
         let views = &self.views;
         if let Some(seeding) = &mut self.seeding {

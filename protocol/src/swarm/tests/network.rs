@@ -43,6 +43,8 @@ pub struct Node {
     pub foreign_bytes: u64,
     /// Chunks that arrive before this moment are lost.
     pub deaf_until: Instant,
+    /// What it says takes so much longer than the latency: it is busy.
+    pub busy: Duration,
     side: usize,
     wake: Option<Instant>,
 }
@@ -124,6 +126,7 @@ impl Network {
             control_bytes: 0,
             foreign_bytes: 0,
             deaf_until: Instant::ZERO,
+            busy: Duration::ZERO,
             side: 0,
             wake: None,
         };
@@ -262,7 +265,7 @@ impl Network {
             Output::Send { to, message } => {
                 let message = self.falsify(node, message);
                 self.nodes[node].control_bytes += codec::encode(&message).len() as u64 + 60;
-                let at = self.now.after(self.latency);
+                let at = self.now.after(self.latency + self.nodes[node].busy);
                 let frame = Arc::new(message);
                 self.schedule(at, Event::Control { from: node, to: number(to), frame });
             }

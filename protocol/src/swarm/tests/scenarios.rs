@@ -82,6 +82,33 @@ fn those_who_come_when_few_have_it_leave_the_origin_alone() {
     assert!(sent < lacked * 5 / 4, "{sent} of {lacked} that each lacked");
 }
 
+/// Nodes that have chosen what of the last release they can use come one after the other. The origin
+/// answers each first, as it has nothing else to do.
+#[test]
+fn an_origin_that_answers_first_is_not_asked_for_what_others_have_too() {
+    let all: Vec<usize> = (1..21).collect();
+    let mut network = nearly_up_to_date(21, &all[..1], 8);
+    all.iter().for_each(|&node| network.nodes[node].busy = Duration::from_millis(40));
+    for (place, &node) in all.iter().enumerate().skip(1) {
+        assert!(!network.run(0.5 + 0.1 * place as f64, |_| false));
+        network.want_with(node, lacking_the_middle(), false);
+    }
+    assert!(network.run(5.0, |it| it.finished(&all)));
+    let (sent, lacked) = (network.nodes[0].sent, 40 * 65_536);
+    assert!(sent < lacked * 11 / 10, "{sent} of {lacked} that each lacked");
+}
+
+/// Who alone has it is asked soon, whoever else is there and knows nothing of it.
+#[test]
+fn an_origin_is_asked_although_others_never_say_what_they_have() {
+    let mut network = nearly_up_to_date(5, &[1], 8);
+    assert!(network.run(2.0, |it| it.finished(&[1])));
+    network.kill(1);
+    network.run(4.0, |_| false);
+    network.want_with(2, lacking_the_middle(), false);
+    assert!(network.run(6.0, |it| it.finished(&[2])));
+}
+
 /// What only such a node lacks is most of the object, and none of the others' business.
 #[test]
 fn a_new_node_that_is_slow_or_takes_nothing_does_not_hold_up_those_that_lack_little() {
