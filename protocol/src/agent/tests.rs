@@ -1,3 +1,4 @@
+mod holder;
 mod permits;
 mod releases;
 mod watched;

@@ -3,11 +3,13 @@
 use core::time::Duration;
 
 use crate::codec;
+use crate::fleet::command::Command;
 use crate::fleet::group::Ports;
-use crate::id::{KeyId, MeshId, NodeId};
+use crate::id::{Incarnation, KeyId, MeshId, NodeId, RequestId};
 use crate::limits::LOG_TAIL_ENTRIES;
 use crate::machine::Machine as _;
 use crate::peer::event::{Input, Note, Output};
+use crate::peer::requests::Asker;
 use crate::peer::{Config, Peer};
 use crate::time::{Instant, UnixTime};
 use crate::trust::certificate::{Certificate, Role};
@@ -125,4 +127,22 @@ fn who_is_told_no_is_silent_for_half_a_minute_and_asks_again_then() {
     let pause = second - first;
     assert!((30..=32).contains(&pause.as_secs()), "{pause:?}");
     assert_eq!(pair.members()[0], 1);
+}
+
+/// The founder leads. Anybody else might have been told by an old leader, or lie.
+#[test]
+fn only_the_leader_says_that_a_request_was_not_taken() {
+    let mut pair = Pair::new("web-02");
+    pair.passes(5);
+    for (at, heard) in [(0, false), (1, true)] {
+        let (now, from) = (pair.now, pair.peers[1 - at].id());
+        let peer = &mut pair.peers[at];
+        let command = Command::Live { incarnation: Incarnation(1) };
+        let asker = Asker::Person(RequestId(1));
+        let number = peer.requests.add(now, asker, command).unwrap();
+        let frame = codec::encode(&Message::NotProposed(number, "no".to_owned()));
+        peer.handle(now, Input::Control { from, frame });
+        let pending = peer.requests.answered(number).unwrap();
+        assert_eq!(pending.obstacle.is_some(), heard, "{at}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::permits::signed;
+use super::holder::signed;
 use crate::agent::brief::Brief;
 use crate::agent::library::{Contents, StoreCommand, StoreEvent};
 use crate::agent::{Agent, Input, Output};

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::permits::Holder;
+use super::holder::Holder;
 use super::web;
 use crate::agent::Input;
 use crate::agent::balancer::{Traffic, Word};
