@@ -12,6 +12,8 @@ use baton_protocol::time::Instant;
 pub struct Restart {
     /// When it was granted.
     pub granted: Duration,
+    /// How often its holder asked another node to let it begin.
+    pub asked: u32,
     /// When it had begun first, if it did.
     pub begun: Option<Duration>,
     /// When it was closed.
@@ -45,9 +47,16 @@ impl Restarts {
         for permit in fleet.permits().values() {
             let restart = self.open.entry(permit.id).or_insert_with(|| {
                 self.granted += 1;
-                Restart { granted: now, begun: None, closed: now }
+                Restart { granted: now, asked: 0, begun: None, closed: now }
             });
             restart.begun = restart.begun.or(permit.has_begun().then_some(now));
+        }
+    }
+
+    /// The holder of a permit asks to begin.
+    pub(crate) fn asked(&mut self, permit: PermitId) {
+        if let Some(restart) = self.open.get_mut(&permit) {
+            restart.asked = restart.asked.saturating_add(1);
         }
     }
 

@@ -38,6 +38,8 @@ fn a_leader_that_does_not_know_its_own_permit_yet_holds_nobody_up() {
     let waited = |it: &baton_netsim::Restart| it.begun.unwrap() - it.granted;
     let longest = summary.restarts.iter().map(waited).max().unwrap();
     assert!(longest < Duration::from_millis(700), "{longest:?}");
+    let most = summary.restarts.iter().map(|it| it.asked).max().unwrap();
+    assert!(most > 1, "nobody was told no: the scenario does not show what it is for");
 }
 
 #[test]

@@ -128,6 +128,9 @@ impl Judge {
         let result = self.promises.sent(host, rig, &message);
         self.check(result);
         if let Message::Propose(_, command) = &message {
+            if let Command::Begin { permit, .. } = command {
+                self.restarts.asked(*permit);
+            }
             self.proposed(self.now, rig, host, command);
         }
     }
