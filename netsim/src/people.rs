@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use baton_protocol::fleet::command::{Order, PolicyChange};
 use baton_protocol::fleet::group::Standing;
+use baton_protocol::fleet::policy::Cap;
 use baton_protocol::fleet::rollout::Phase;
 use baton_protocol::id::{NodeId, NodeName, ReleaseId, RolloutId};
 use baton_protocol::peer::Operation;
@@ -74,8 +75,8 @@ impl Director {
         Order::Abort
     }
 
-    /// After the faults: starts what is down, powers off and removes what is lost, and puts back what
-    /// is in quarantine.
+    /// After the faults: starts what is down, powers off and removes what is lost, puts back what is in
+    /// quarantine, and changes what makes a rollout stand still.
     pub(crate) fn mend(&mut self, world: &mut World) {
         if world.now.since(self.mended_at) < MEND_EVERY {
             return;
@@ -88,6 +89,40 @@ impl Director {
         self.clear_away(world);
         for host in 0..self.options.hosts {
             self.put_back(world, host);
+        }
+        self.raise_cap(world);
+        if self.outstanding(world).is_none() {
+            self.go_back(world);
+        }
+    }
+
+    /// An aborted rollout leaves its last holders where they are. Where the release is no good they stay
+    /// so until the next rollout, and people go back.
+    fn go_back(&self, world: &mut World) {
+        let fleet = world.judge.newest();
+        let Some(group_now) = fleet.groups().get(&group()) else { return };
+        let failed = fleet.permits().values().any(|permit| permit.failure.is_some());
+        let (Some(release), None, true) = (group_now.stable, group_now.active(), failed) else {
+            return;
+        };
+        let (host, person) = (self.anybody(world), "ann".to_owned());
+        ask(world, host, Operation::Deploy { group: group(), release, back: true, person });
+    }
+
+    /// A percentage may come to nothing when members have left, which blocks the rollout and says so.
+    fn raise_cap(&self, world: &mut World) {
+        let fleet = world.judge.newest();
+        let group_now = fleet.groups().get(&group());
+        let limit = group_now.map(|group| fleet.planned_limit(group));
+        if let Some(Err(_)) = limit {
+            let cap = Cap { count: Some(1), allow_half: true, ..Cap::default() };
+            let max_unavailable = Some(cap);
+            let host = self.anybody(world);
+            ask(
+                world,
+                host,
+                set_group(PolicyChange { max_unavailable, ..PolicyChange::default() }),
+            );
         }
     }
 

@@ -294,7 +294,7 @@ impl Director {
 
     /// The oldest release that was neither rolled out to an end nor overtaken by a newer one; also
     /// the one of a rollout that is under way.
-    fn outstanding(&self, world: &World) -> Option<ReleaseId> {
+    pub(crate) fn outstanding(&self, world: &World) -> Option<ReleaseId> {
         let group = world.judge.newest().groups().get(&group())?;
         if let Some(active) = group.active() {
             return Some(active.release);
