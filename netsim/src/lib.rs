@@ -57,13 +57,20 @@ pub use tally::Tally;
 
 use baton_protocol::mutant::Mutant;
 
+/// Hosts of the mesh in which a mistake is looked for. What goes wrong with voters shows soonest where
+/// most members are some.
+pub fn hosts_for(mutant: Mutant) -> usize {
+    if mutant == Mutant::VoterIdReused { 7 } else { 20 }
+}
+
 /// The deliberate mistakes that must be caught.
-pub const MUTANTS: [Mutant; 18] = [
+pub const MUTANTS: [Mutant; 19] = [
     Mutant::PermitExpires,
     Mutant::SkippedSync,
     Mutant::SendBeforePersist,
     Mutant::BeginWithoutEcho,
     Mutant::LateEcho,
+    Mutant::AskBeforePersist,
     Mutant::BeginWithoutEvidence,
     Mutant::SilenceIsConsent,
     Mutant::CapIgnored,

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
 use anyhow::{Context as _, bail};
-use baton_netsim::{Failure, Item, MUTANTS, Options, Story, Summary, Tally, run, shrink};
+use baton_netsim::{
+    Failure, Item, MUTANTS, Options, Story, Summary, Tally, hosts_for, run, shrink,
+};
 use baton_protocol::mutant::Mutant;
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -16,9 +18,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 struct Args {
     #[command(subcommand)]
     command: Command,
-    /// Hosts of the mesh.
-    #[arg(long, global = true, default_value_t = 20)]
-    hosts: usize,
+    /// Hosts of the mesh: 20, or what shows a mistake best.
+    #[arg(long, global = true)]
+    hosts: Option<usize>,
     /// Nothing fails.
     #[arg(long, global = true)]
     calm: bool,
@@ -91,14 +93,15 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let options = Options { hosts: args.hosts, faults: !args.calm, ..Options::default() };
+    let hosts = args.hosts.unwrap_or(Options::default().hosts);
+    let options = Options { hosts, faults: !args.calm, ..Options::default() };
     let processors = || std::thread::available_parallelism().map_or(1, usize::from);
     let threads = args.threads.unwrap_or_else(processors);
     match args.command {
         Command::Explore { seeds, from, keep_going } => {
             explore(&options, from..from + seeds, threads, keep_going, args.output)
         }
-        Command::Mutants { seeds } => mutants(&options, seeds, threads),
+        Command::Mutants { seeds } => mutants(&options, args.hosts, seeds, threads),
         Command::Replay { seed, quiet, without, mutant, picture, shrink: smaller } => {
             let without = BTreeSet::from_iter(without);
             let options = Options { without, mutant, picture: picture.is_some(), ..options };
@@ -281,10 +284,16 @@ fn print_total(total: &Tally) {
     }
 }
 
-fn mutants(options: &Options, seeds: u64, threads: usize) -> anyhow::Result<()> {
+fn mutants(
+    options: &Options,
+    hosts: Option<usize>,
+    seeds: u64,
+    threads: usize,
+) -> anyhow::Result<()> {
     let mut missed = 0_u64;
     for mutant in MUTANTS {
-        let options = Options { mutant: Some(mutant), ..options.clone() };
+        let hosts = hosts.unwrap_or(hosts_for(mutant));
+        let options = Options { mutant: Some(mutant), hosts, ..options.clone() };
         let sound = Options { mutant: None, ..options.clone() };
         // A seed that fails without the mistake has caught something else.
         let catch = |seed| run(seed, &options).err().filter(|_| run(seed, &sound).is_ok());

@@ -15,6 +15,8 @@ pub enum Mutant {
     SendBeforePersist,
     /// A node takes its first disruptive step on the grant, without waiting for `Begin`.
     BeginWithoutEcho,
+    /// A node asks to begin before its disk tells of the question.
+    AskBeforePersist,
     /// A permit is granted although the cap is used up.
     CapIgnored,
     /// The leader commits `Begin` without a look at its evidence.

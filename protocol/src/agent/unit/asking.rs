@@ -44,7 +44,10 @@ impl Unit {
             return;
         };
         if untouched && self.journal.step != Step::Asked(lease.id, life) {
-            return self.record_question(lease.id, life);
+            self.record_question(lease.id, life);
+            if !mutant::active(Mutant::AskBeforePersist) {
+                return;
+            }
         }
         self.ask(at, lease.id, at.now);
     }
