@@ -120,12 +120,13 @@ impl Swarm {
         self.tell_pause();
     }
 
-    /// A chunk whose bytes are wrong: its sender is asked for nothing of this object again.
-    pub(super) fn corrupt(&mut self, id: ObjectId, index: u32, from: NodeId) {
+    /// A chunk whose bytes are wrong: its sender is asked for nothing of this object for a while.
+    pub(super) fn corrupt(&mut self, now: Instant, id: ObjectId, index: u32, from: NodeId) {
         self.misbehaved(from, Misbehaviour::Corrupt);
         self.send(from, SwarmMessage::Refuse { object: id, indexes: vec![index] });
         self.end_asks_of(id, from);
         let Some(object) = self.objects.get_mut(&id) else { return };
-        object.distrust(from);
+        object.distrust.begin(now, from);
+        object.set_counted(from, false);
     }
 }

@@ -168,7 +168,7 @@ impl Swarm {
             self.refresh(now);
         }
         for id in self.order.clone() {
-            self.end_graces(now, id);
+            self.count_again(now, id);
         }
         self.handle_late(now);
         self.flush_due(now);
@@ -240,6 +240,7 @@ impl Swarm {
             wake = earliest(wake, object.asks.first_deadline());
             wake = earliest(wake, object.promise_deadline());
             wake = earliest(wake, object.grace.next_end());
+            wake = earliest(wake, object.distrust.next_end());
             busy |= !object.views.is_empty();
         }
         for seeding in self.objects.values().filter_map(|object| object.seeding.as_ref()) {
@@ -264,7 +265,7 @@ impl Machine for Swarm {
             Input::Message { from, message } => self.message(now, from, message),
             Input::Verified { object, index, from } => self.verified(now, object, index, from),
             Input::Stored { object, index } => self.stored(object, index),
-            Input::Corrupt { object, index, from } => self.corrupt(object, index, from),
+            Input::Corrupt { object, index, from } => self.corrupt(now, object, index, from),
             Input::Uploaded { to, object, index } => self.uploaded(now, to, object, index),
             Input::UploadFailed { to, object, index } => self.upload_failed(to, object, index),
             Input::Timeout => {}

@@ -11,7 +11,7 @@
 //! * [`bitmap`]: a set of chunks
 //! * `seeding`: the origin's first pass
 //! * `rarest`, `asks`, `pull`: what is missing, what is asked for, and what is late
-//! * `grace`: an origin is asked last
+//! * `grace`, `distrust`: who is not asked for a while: an origin at first, and who sent rubbish
 //! * `uploads`, `serve`: what goes out
 //! * `link`, `neighbours`, `announce`, `inflow`: who is there, what it is told, and how much may come
 //!
@@ -24,6 +24,7 @@ mod announce;
 mod arrivals;
 mod asks;
 pub mod bitmap;
+mod distrust;
 pub mod event;
 mod grace;
 mod inflow;

@@ -58,14 +58,16 @@ impl Swarm {
         for index in have.iter() {
             self.has(now, id, from, index);
         }
-        self.end_graces(now, id);
+        self.count_again(now, id);
     }
 
-    /// Origins that can be asked from now on.
-    pub(super) fn end_graces(&mut self, now: Instant, id: ObjectId) {
+    /// Neighbours that can be asked from now on.
+    pub(super) fn count_again(&mut self, now: Instant, id: ObjectId) {
         let Some(object) = self.objects.get_mut(&id) else { return };
         let all_spoke = object.views.len() >= self.links.len();
-        for node in object.grace.end(now, all_spoke) {
+        let mut again = object.grace.end(now, all_spoke);
+        again.extend(object.distrust.end(now));
+        for node in again {
             object.set_counted(node, !self.links.get(&node).is_some_and(Link::suspended));
         }
     }

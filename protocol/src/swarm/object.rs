@@ -1,10 +1,11 @@
 //! One object on this node: what is here, what is asked for, and what the neighbours have of it.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::asks::Asks;
+use super::distrust::Distrust;
 use super::event::{Progress, Want};
 use super::grace::Grace;
 use super::link::blend;
@@ -47,8 +48,8 @@ pub(super) struct View {
     pub have: Bitmap,
     /// The object was seeded there.
     pub origin: bool,
-    /// Its chunks are counted among the copies: nothing corrupt has come from it, and it is neither
-    /// left alone for being late nor spared as an origin.
+    /// Its chunks are counted among the copies: it is neither distrusted, nor left alone for being
+    /// late, nor spared as an origin.
     pub counted: bool,
     /// Chunks that it asked for.
     pub requests: VecDeque<u32>,
@@ -91,8 +92,7 @@ pub(super) struct Object {
     /// Neighbours may see what is here; an origin hides it until each chunk is out once.
     pub revealed: bool,
     pub views: BTreeMap<NodeId, View>,
-    /// Nodes that sent something corrupt. They stay here when they leave and come back.
-    corrupters: BTreeSet<NodeId>,
+    pub distrust: Distrust,
     pub grace: Grace,
     pub progress: Progress,
     push_delay: Duration,
@@ -119,7 +119,7 @@ impl Object {
             seeding: origin.then(|| Seeding::new(have.len(), rng)),
             revealed: !origin || have.is_empty(),
             views: BTreeMap::new(),
-            corrupters: BTreeSet::new(),
+            distrust: Distrust::default(),
             grace: Grace::default(),
             progress,
             push_delay: PUSH_DELAY_FIRST,
@@ -199,18 +199,11 @@ impl Object {
         }
     }
 
-    /// Something corrupt came from a node: it is asked for nothing of this object again.
-    pub fn distrust(&mut self, node: NodeId) {
-        if self.corrupters.len() < SENDERS_MAX {
-            self.corrupters.insert(node);
-        }
-        self.set_counted(node, false);
-    }
-
     /// Counts a neighbour's chunks among the copies, or no longer.
     pub fn set_counted(&mut self, node: NodeId, counted: bool) {
         let Some(view) = self.views.get_mut(&node) else { return };
-        let counted = counted && !self.corrupters.contains(&node) && !self.grace.holds(node);
+        let spared = self.distrust.holds(node) || self.grace.holds(node);
+        let counted = counted && !spared;
         if view.counted == counted {
             return;
         }

@@ -210,6 +210,18 @@ fn liars_leeches_and_corrupters_stop_nobody() {
     }
 }
 
+/// Its memory was bad, or the way to it, and nobody else has the release.
+#[test]
+fn an_only_source_that_has_sent_rubbish_is_asked_again() {
+    let (mut network, receivers) = started(6, 40, LATENCY, 9);
+    network.nodes[0].kind = Kind::Corrupter;
+    assert!(!network.run(20.0, |it| it.finished(&receivers)));
+    let sent = network.nodes[0].sent;
+    network.nodes[0].kind = Kind::Honest;
+    assert!(network.run(60.0, |it| it.finished(&receivers)));
+    assert!(sent < 3 * network.bytes(), "{sent} bytes of rubbish");
+}
+
 #[test]
 fn two_nodes_take_the_time_of_the_link() {
     for (latency, limit) in [(1, 1.03), (50, 1.1)] {
