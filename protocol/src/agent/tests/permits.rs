@@ -56,15 +56,34 @@ fn a_holder_that_the_leader_does_not_hear_yet_asks_again_at_once_and_then_less_o
 #[test]
 fn a_disk_that_does_not_tell_of_a_question_denies_no_move() {
     let mut holder = Holder::new(None);
-    holder.told();
-    holder.runs(Some(Holder::new_release()));
     holder.granted_at(EARLIER);
+    holder.runs(Some(Holder::new_release()));
     holder.passes(20);
     assert!(!holder.handed_back());
     holder.echoed();
     holder.confirmed(0);
     holder.passes(2);
     assert!(holder.proved());
+}
+
+/// Its permit is closed, and its service was not stopped when the disk was.
+#[test]
+fn a_disk_put_back_that_tells_of_an_older_release_is_brought_up_to_what_runs() {
+    let mut holder = Holder::new(None);
+    holder.told();
+    holder.runs(Some(Holder::new_release()));
+    assert_eq!(holder.journals.last().unwrap().1.installed, Some(Holder::new_release()));
+    holder.take(Input::Service(web(), ServiceEvent::Exited { reason: "x".into() }));
+    holder.passes(5);
+    assert!(holder.actions.iter().all(|it| !matches!(it, ServiceAction::Start { .. })), "on disk?");
+    holder.confirmed(0);
+    holder.passes(5);
+    let release = Holder::new_release();
+    assert!(holder.actions.contains(&ServiceAction::Start { release }));
+    holder.take(Input::Service(web(), ServiceEvent::Started { release }));
+    holder.probed();
+    holder.passes(2);
+    assert_eq!(holder.condition(), Some(Condition::Available));
 }
 
 /// Its rollout is over, and it has nothing to do.

@@ -7,7 +7,7 @@ use crate::fleet::group::Standing;
 use crate::time::Instant;
 
 use super::output::{Balance, ServiceAction};
-use super::{Surroundings, Unit};
+use super::{AfterRecording, Surroundings, Unit};
 
 impl Unit {
     pub(super) fn has_business(&self) -> bool {
@@ -31,7 +31,7 @@ impl Unit {
                 self.journal.step = Step::Nothing;
                 self.persist();
             }
-            if self.installs_without_permit(at) {
+            if self.installs_without_permit(at) || self.adopts_what_runs(at) {
                 return;
             }
         }
@@ -70,6 +70,20 @@ impl Unit {
         } else {
             self.record_and_start()
         }
+        true
+    }
+
+    /// A disk that was put back tells of an older release than the one that runs. The latter is what the
+    /// node was set to last: it is written down, as what is to be started again.
+    fn adopts_what_runs(&mut self, at: Surroundings<'_>) -> bool {
+        let Process::Running { release, .. } = self.process else { return false };
+        let is_new = self.assignment.standing == Standing::New;
+        let known = self.journal.installed == Some(release);
+        if is_new || known || !at.library.is_staged(release) {
+            return false;
+        }
+        self.journal.installed = Some(release);
+        self.record(AfterRecording::Adopt);
         true
     }
 

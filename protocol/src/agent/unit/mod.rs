@@ -85,6 +85,8 @@ enum Stance {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AfterRecording {
     Ask,
+    /// What runs is what is installed.
+    Adopt,
     /// `untouched`: nothing was moved before, in any life.
     Move {
         asked_at: Instant,
@@ -211,7 +213,7 @@ impl Unit {
         match &self.stance {
             Stance::Steady
             | Stance::Asking { .. }
-            | Stance::Recording(AfterRecording::Ask)
+            | Stance::Recording(AfterRecording::Ask | AfterRecording::Adopt)
             | Stance::Probing { .. }
             | Stance::Failed { .. } => true,
             Stance::Recording(AfterRecording::Move { .. } | AfterRecording::Start)
@@ -234,7 +236,7 @@ impl Unit {
             && self.writes == 0
         {
             match after {
-                AfterRecording::Ask => self.stance = Stance::Steady,
+                AfterRecording::Ask | AfterRecording::Adopt => self.stance = Stance::Steady,
                 AfterRecording::Move { asked_at, untouched }
                     if at.now.since(asked_at) > ECHO_MAX && !mutant::active(Mutant::LateEcho) =>
                 {
@@ -258,6 +260,7 @@ impl Unit {
             Stance::Steady => self.steady(at),
             Stance::Asking { .. } => self.asking(at),
             Stance::Recording(AfterRecording::Ask) => self.recording_question(at),
+            Stance::Recording(AfterRecording::Adopt) => self.follow_readiness(at),
             Stance::Recording(AfterRecording::Move { .. } | AfterRecording::Start) => {}
             Stance::Draining { since, awake, quiet } => self.draining(at, since, awake, quiet),
             Stance::Stopping => self.stopping(),
@@ -300,9 +303,7 @@ impl Unit {
             }
             Stance::Failed { .. } => [Some(self.repeat_at), self.restart.due(), None],
             Stance::Recording(AfterRecording::Ask) => [self.restart.due(), None, None],
-            Stance::Recording(AfterRecording::Move { .. } | AfterRecording::Start)
-            | Stance::Stopping
-            | Stance::Starting => [None; 3],
+            Stance::Recording(_) | Stance::Stopping | Stance::Starting => [None; 3],
         };
         moments.into_iter().flatten().filter(|moment| *moment > at.now).min()
     }
@@ -329,7 +330,9 @@ impl Unit {
         let moving = |step: &str| Condition::Moving { step: step.to_owned() };
         match &self.stance {
             Stance::Steady | Stance::Asking { .. } if self.has_moved() => moving("going on"),
-            Stance::Steady | Stance::Asking { .. } | Stance::Recording(AfterRecording::Ask) => {
+            Stance::Steady
+            | Stance::Asking { .. }
+            | Stance::Recording(AfterRecording::Ask | AfterRecording::Adopt) => {
                 self.steady_condition(now)
             }
             Stance::Recording(_) => moving("recording"),
