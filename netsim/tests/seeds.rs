@@ -34,12 +34,14 @@ fn every_property_holds_under_faults_odd_seeds() {
     hold((1..=SEEDS).filter(|seed| seed % 2 == 1));
 }
 
-/// Seeds that failed once. Others, 4, 5, 15, 40, 44, 59, 60, 65, 90 and 129, are among those above. Any change
+/// Seeds that failed once. Others, 4, 5, 15, 40, 44, 59, 60, 65, 90, 105, 129 and 160, are among those above. Any change
 /// gives a seed another run; what was wrong has a test of its own in `protocol` each time.
 #[test]
 fn seeds_that_failed_once_hold() {
     hold([532, 5013].into_iter());
-    for (hosts, seed) in [(5, 19), (5, 174), (7, 35), (7, 104), (10, 17), (10, 82)] {
+    for (hosts, seed) in
+        [(4, 99), (5, 19), (5, 174), (7, 35), (7, 104), (7, 105), (10, 17), (10, 82), (10, 100)]
+    {
         hold_in(hosts, [seed].into_iter());
     }
 }
