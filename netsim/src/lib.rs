@@ -58,7 +58,7 @@ pub use tally::Tally;
 use baton_protocol::mutant::Mutant;
 
 /// Hosts of the mesh in which a mistake is looked for. What goes wrong with voters shows soonest where
-/// most members are some.
+/// most members vote.
 pub fn hosts_for(mutant: Mutant) -> usize {
     if mutant == Mutant::VoterIdReused { 7 } else { 20 }
 }

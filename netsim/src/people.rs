@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use baton_protocol::fleet::command::{Order, PolicyChange};
 use baton_protocol::fleet::group::Standing;
+use baton_protocol::fleet::permit::Permit;
 use baton_protocol::fleet::policy::Cap;
 use baton_protocol::fleet::rollout::Phase;
 use baton_protocol::id::{NodeId, NodeName, ReleaseId, RolloutId};
@@ -96,20 +97,24 @@ impl Director {
         }
     }
 
-    /// An aborted rollout leaves its last holders where they are. Where the release is no good they stay
-    /// so until the next rollout, and people go back.
+    /// An aborted rollout leaves its last holders where they are: with a release that is no good, until
+    /// the next rollout. People go back. A good one must get ready without them.
     fn go_back(&self, world: &mut World) {
         let fleet = world.judge.newest();
         let Some(group_now) = fleet.groups().get(&group()) else { return };
-        let failed = fleet.permits().values().any(|permit| permit.failure.is_some());
-        let (Some(release), None, true) = (group_now.stable, group_now.active(), failed) else {
+        let bad = |release: &ReleaseId| {
+            world.catalog.get(release).is_none_or(|it| it.temper != Temper::Good)
+        };
+        let stuck = |permit: &Permit| permit.failure.is_some() && bad(&permit.release);
+        let stuck = fleet.permits().values().any(stuck);
+        let (Some(release), None, true) = (group_now.stable, group_now.active(), stuck) else {
             return;
         };
         let (host, person) = (self.anybody(world), "ann".to_owned());
         ask(world, host, Operation::Deploy { group: group(), release, back: true, person });
     }
 
-    /// A percentage may come to nothing when members have left, which blocks the rollout and says so.
+    /// A cap may let nobody go when members have left, which blocks the rollout and says so.
     fn raise_cap(&self, world: &mut World) {
         let fleet = world.judge.newest();
         let group_now = fleet.groups().get(&group());

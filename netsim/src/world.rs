@@ -369,7 +369,7 @@ impl World {
         let slow = if skipped { 3000 } else { self.hosts[host].sync_millis };
         let delay = Duration::from_micros(300) + self.within(Duration::from_millis(slow));
         let (life, token) = (self.hosts[host].life, batch.token);
-        // A leader has said already what it writes, whether its disk takes it or not.
+        // Judged although the disk may not take it: a leader has said already what it writes.
         self.judge.written(self.now, &self.hosts, host, &batch);
         if self.hosts[host].full {
             return self.disk_refuses(host);

@@ -1,6 +1,7 @@
 //! Nodes that sent something corrupt. Each is asked for nothing of that object for a while, and longer
 //! each further time; not for ever, as a bad link or memory may be mended, and it may be the only one
-//! that has the object. A chunk that is wrong costs its own bytes and no more.
+//! that has the object. All is forgiven when the object is forgotten, as when its node begins anew with
+//! a release of which nothing comes.
 
 use core::time::Duration;
 use std::collections::BTreeMap;

@@ -61,7 +61,7 @@ impl Swarm {
         self.count_again(now, id);
     }
 
-    /// Neighbours that can be asked from now on.
+    /// Counts the chunks of those again whose grace, or time of distrust, is over.
     pub(super) fn count_again(&mut self, now: Instant, id: ObjectId) {
         let Some(object) = self.objects.get_mut(&id) else { return };
         let all_spoke = object.views.len() >= self.links.len();

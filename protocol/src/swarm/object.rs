@@ -202,8 +202,8 @@ impl Object {
     /// Counts a neighbour's chunks among the copies, or no longer.
     pub fn set_counted(&mut self, node: NodeId, counted: bool) {
         let Some(view) = self.views.get_mut(&node) else { return };
-        let spared = self.distrust.holds(node) || self.grace.holds(node);
-        let counted = counted && !spared;
+        let not_asked = self.distrust.holds(node) || self.grace.holds(node);
+        let counted = counted && !not_asked;
         if view.counted == counted {
             return;
         }

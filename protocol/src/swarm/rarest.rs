@@ -16,7 +16,7 @@ use super::Bitmap;
 enum State {
     /// It is here.
     Here,
-    /// No trusted neighbour has it.
+    /// No neighbour that counts has it.
     Nowhere,
     /// Somebody said that it will send it unasked.
     Promised,

@@ -66,7 +66,7 @@ fn a_disk_that_does_not_tell_of_a_question_denies_no_move() {
     assert!(holder.proved());
 }
 
-/// Its permit is closed, and its service was not stopped when the disk was.
+/// Its permit is closed, and its service ran on when the older disk came.
 #[test]
 fn a_disk_put_back_that_tells_of_an_older_release_is_brought_up_to_what_runs() {
     let mut holder = Holder::new(None);
