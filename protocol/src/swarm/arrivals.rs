@@ -124,9 +124,7 @@ impl Swarm {
     pub(super) fn corrupt(&mut self, now: Instant, id: ObjectId, index: u32, from: NodeId) {
         self.misbehaved(from, Misbehaviour::Corrupt);
         self.send(from, SwarmMessage::Refuse { object: id, indexes: vec![index] });
-        self.end_asks_of(id, from);
-        let Some(object) = self.objects.get_mut(&id) else { return };
-        object.distrust.begin(now, from);
-        object.set_counted(from, false);
+        self.distrust.begin(now, id, from);
+        self.withdraw(id, from);
     }
 }

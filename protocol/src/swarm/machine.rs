@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::distrust::Distrust;
 use super::event::{Input, Misbehaviour, Output, Progress, Want};
 use super::inflow::Inflow;
 use super::link::{Link, Links};
@@ -44,6 +45,7 @@ pub struct Swarm {
     pub(super) order: Vec<ObjectId>,
     pub(super) inflow: Inflow,
     pub(super) uploads: Uploads,
+    pub(super) distrust: Distrust,
     /// Uploads started so far.
     pub(super) served: u64,
     /// News that are to be sent, by their time.
@@ -65,6 +67,7 @@ impl Swarm {
             order: Vec::new(),
             inflow: Inflow::new(),
             uploads: Uploads::new(),
+            distrust: Distrust::default(),
             served: 0,
             due: BTreeSet::new(),
             out: VecDeque::new(),
@@ -167,8 +170,9 @@ impl Swarm {
             self.resume_links(now);
             self.refresh(now);
         }
+        self.end_distrust(now);
         for id in self.order.clone() {
-            self.count_again(now, id);
+            self.end_grace(now, id);
         }
         self.handle_late(now);
         self.flush_due(now);
@@ -209,9 +213,11 @@ impl Swarm {
     }
 
     fn resume_links(&mut self, now: Instant) {
-        for (&node, link) in &mut self.links {
-            if link.resume(now) {
-                self.objects.values_mut().for_each(|object| object.set_counted(node, true));
+        let resumed =
+            self.links.iter_mut().filter_map(|(&node, link)| link.resume(now).then_some(node));
+        for node in resumed.collect::<Vec<_>>() {
+            for id in self.order.clone() {
+                self.recount(id, node);
             }
         }
     }
@@ -234,13 +240,13 @@ impl Swarm {
 
     /// The moment when something falls due.
     fn next_wake(&self, now: Instant) -> Option<Instant> {
-        let mut wake = self.due.first().map(|(at, ..)| *at);
+        let due = self.due.first().map(|(at, ..)| *at);
+        let mut wake = earliest(due, self.distrust.next_end());
         let mut busy = !self.uploads.is_empty();
         for object in self.objects.values().filter(|object| object.incomplete()) {
             wake = earliest(wake, object.asks.first_deadline());
             wake = earliest(wake, object.promise_deadline());
             wake = earliest(wake, object.grace.next_end());
-            wake = earliest(wake, object.distrust.next_end());
             busy |= !object.views.is_empty();
         }
         for seeding in self.objects.values().filter_map(|object| object.seeding.as_ref()) {

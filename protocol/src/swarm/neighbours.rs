@@ -46,7 +46,6 @@ impl Swarm {
             return;
         }
         let missing = object.incomplete();
-        let suspended = self.links.get(&from).is_some_and(Link::suspended);
         let view = object.views.entry(from).or_insert_with(|| View::new(have.len()));
         view.origin = origin;
         if origin && missing && view.have.count() == 0 && have.count() > 0 {
@@ -54,21 +53,34 @@ impl Swarm {
         }
         let lost: Vec<u32> = view.have.iter().filter(|index| !have.contains(*index)).collect();
         lost.into_iter().for_each(|index| object.note_lack(from, index));
-        object.set_counted(from, !suspended);
+        self.recount(id, from);
         for index in have.iter() {
             self.has(now, id, from, index);
         }
-        self.count_again(now, id);
+        self.end_grace(now, id);
     }
 
-    /// Counts the chunks of those again whose grace, or time of distrust, is over.
-    pub(super) fn count_again(&mut self, now: Instant, id: ObjectId) {
+    /// Counts a neighbour's chunks among the copies, if it may be asked for them now.
+    pub(super) fn recount(&mut self, id: ObjectId, node: NodeId) {
+        let Some(object) = self.objects.get_mut(&id) else { return };
+        let suspended = self.links.get(&node).is_some_and(Link::suspended);
+        let spared = object.grace.holds(node);
+        object.set_counted(node, !suspended && !spared && !self.distrust.holds(id, node));
+    }
+
+    /// Asks the origins of an object whose grace is over.
+    pub(super) fn end_grace(&mut self, now: Instant, id: ObjectId) {
         let Some(object) = self.objects.get_mut(&id) else { return };
         let all_spoke = object.views.len() >= self.links.len();
-        let mut again = object.grace.end(now, all_spoke);
-        again.extend(object.distrust.end(now));
-        for node in again {
-            object.set_counted(node, !self.links.get(&node).is_some_and(Link::suspended));
+        for node in object.grace.end(now, all_spoke) {
+            self.recount(id, node);
+        }
+    }
+
+    /// Asks those again whose time of distrust is over.
+    pub(super) fn end_distrust(&mut self, now: Instant) {
+        for (id, node) in self.distrust.end(now) {
+            self.recount(id, node);
         }
     }
 

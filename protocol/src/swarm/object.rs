@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::asks::Asks;
-use super::distrust::Distrust;
 use super::event::{Progress, Want};
 use super::grace::Grace;
 use super::link::blend;
@@ -92,7 +91,6 @@ pub(super) struct Object {
     /// Neighbours may see what is here; an origin hides it until each chunk is out once.
     pub revealed: bool,
     pub views: BTreeMap<NodeId, View>,
-    pub distrust: Distrust,
     pub grace: Grace,
     pub progress: Progress,
     push_delay: Duration,
@@ -119,7 +117,6 @@ impl Object {
             seeding: origin.then(|| Seeding::new(have.len(), rng)),
             revealed: !origin || have.is_empty(),
             views: BTreeMap::new(),
-            distrust: Distrust::default(),
             grace: Grace::default(),
             progress,
             push_delay: PUSH_DELAY_FIRST,
@@ -202,8 +199,6 @@ impl Object {
     /// Counts a neighbour's chunks among the copies, or no longer.
     pub fn set_counted(&mut self, node: NodeId, counted: bool) {
         let Some(view) = self.views.get_mut(&node) else { return };
-        let not_asked = self.distrust.holds(node) || self.grace.holds(node);
-        let counted = counted && !not_asked;
         if view.counted == counted {
             return;
         }

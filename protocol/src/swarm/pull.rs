@@ -148,14 +148,17 @@ impl Swarm {
     /// Leaves a neighbour alone that answers nothing: its chunks count as if it had none.
     fn suspend(&mut self, node: NodeId) {
         for id in self.order.clone() {
-            let indexes = self.end_asks_of(id, node);
-            if !indexes.is_empty() {
-                self.send(node, SwarmMessage::Cancel { object: id, indexes });
-            }
-            if let Some(object) = self.objects.get_mut(&id) {
-                object.set_counted(node, false);
-            }
+            self.withdraw(id, node);
         }
+    }
+
+    /// Takes back what a neighbour was asked for that is not to be asked now.
+    pub(super) fn withdraw(&mut self, id: ObjectId, node: NodeId) {
+        let indexes = self.end_asks_of(id, node);
+        if !indexes.is_empty() {
+            self.send(node, SwarmMessage::Cancel { object: id, indexes });
+        }
+        self.recount(id, node);
     }
 }
 

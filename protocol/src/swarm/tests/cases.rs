@@ -1,5 +1,7 @@
 //! Small cases by hand: hostile messages, bounds, and the cost of an event.
 
+use std::collections::BTreeSet;
+
 use super::super::*;
 use super::network::{chunks, id};
 use super::object;
@@ -142,6 +144,48 @@ fn a_corrupt_chunk_is_asked_of_another() {
     up(&mut swarm, 2);
     interest(&mut swarm, 2, Bitmap::full(1));
     assert_eq!(asked(&mut swarm), vec![id(2)]);
+}
+
+/// As by a library that asks anew, since nothing has come.
+#[test]
+fn who_sent_rubbish_is_not_asked_sooner_as_the_object_is_wanted_anew() {
+    let mut swarm = swarm();
+    up(&mut swarm, 1);
+    want(&mut swarm, Bitmap::empty(1));
+    interest(&mut swarm, 1, Bitmap::full(1));
+    swarm.handle(Instant::ZERO, Input::Corrupt { object: object(), index: 0, from: id(1) });
+    swarm.handle(Instant::ZERO, Input::Forget { object: object() });
+    want(&mut swarm, Bitmap::empty(1));
+    outputs(&mut swarm);
+    interest(&mut swarm, 1, Bitmap::full(1));
+    let requests = |output: &Output| {
+        matches!(output, Output::Send { message: SwarmMessage::Request { .. }, .. })
+    };
+    swarm.handle(Instant::from_micros(29_999_999), Input::Timeout);
+    assert!(!outputs(&mut swarm).iter().any(requests));
+    swarm.handle(Instant::from_micros(30_000_000), Input::Timeout);
+    assert!(outputs(&mut swarm).iter().any(requests), "and then it is");
+}
+
+#[test]
+fn what_else_is_under_way_from_one_that_sends_rubbish_is_called_off() {
+    let mut swarm = swarm();
+    up(&mut swarm, 1);
+    want(&mut swarm, Bitmap::empty(3));
+    interest(&mut swarm, 1, Bitmap::full(3));
+    let asked = |output| match output {
+        Output::Send { message: SwarmMessage::Request { indexes, .. }, .. } => Some(indexes),
+        _ => None,
+    };
+    let asked: Vec<u32> = outputs(&mut swarm).into_iter().filter_map(asked).flatten().collect();
+    assert!(asked.len() > 1, "{asked:?}");
+    swarm.handle(Instant::ZERO, Input::Corrupt { object: object(), index: asked[0], from: id(1) });
+    let called_off = |output| match output {
+        Output::Send { message: SwarmMessage::Cancel { indexes, .. }, .. } => Some(indexes),
+        _ => None,
+    };
+    let called_off = outputs(&mut swarm).into_iter().filter_map(called_off).flatten();
+    assert_eq!(called_off.collect::<BTreeSet<_>>(), asked.into_iter().collect());
 }
 
 #[test]
