@@ -61,7 +61,9 @@ impl Unit {
         let wanted = self.assignment.installable.filter(|release| at.library.is_staged(*release));
         let Some(wanted) = wanted else { return false };
         let is_new = self.assignment.standing == Standing::New;
-        if !is_new || self.journal.installed == Some(wanted) || self.process == Process::Unknown {
+        let other_runs = self.process.release().is_some_and(|release| release != wanted);
+        let is_installed = self.journal.installed == Some(wanted) && !other_runs;
+        if !is_new || is_installed || self.process == Process::Unknown {
             return false;
         }
         self.target = Some(wanted);
