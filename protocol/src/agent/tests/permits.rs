@@ -10,6 +10,7 @@ use crate::agent::report::Condition;
 use crate::agent::service::ServiceEvent;
 use crate::agent::unit::{Lease, ServiceAction};
 use crate::artifact::service::parse;
+use crate::fleet::command::Command;
 use crate::fleet::group::Standing;
 use crate::fleet::permit::PermitPhase;
 use crate::id::{Incarnation, LogIndex, PermitId, Question, ReleaseId};
@@ -51,6 +52,24 @@ fn a_holder_that_the_leader_does_not_hear_yet_asks_again_at_once_and_then_less_o
     assert_eq!(pauses, [20, 40, 80, 160, 320, 640, 1000]);
 }
 
+/// As when a person overrides the first before it has begun.
+#[test]
+fn a_permit_that_takes_the_place_of_another_is_asked_for_by_itself() {
+    let mut holder = Holder::new(None);
+    holder.told();
+    holder.runs(Some(Holder::old()));
+    holder.granted();
+    assert!(holder.asked().is_some());
+    holder.proposals.clear();
+    let other = PermitId { granted_at: LogIndex(12), ordinal: 0 };
+    holder.assignment.lease = Some(Lease { id: other, ..leased(PermitPhase::Granted) });
+    holder.told();
+    holder.passes(3);
+    assert!(holder.asked().is_none(), "this question is not on disk");
+    holder.noted();
+    assert!(holder.asked().is_some());
+}
+
 /// The disk of a life that has not begun yet, put back when the permit has: the life that follows is
 /// numbered like the one that would have followed a crash before the step.
 #[test]
@@ -84,6 +103,26 @@ fn a_disk_put_back_that_tells_of_an_older_release_is_brought_up_to_what_runs() {
     holder.probed();
     holder.passes(2);
     assert_eq!(holder.condition(), Some(Condition::Available));
+}
+
+/// A disk put back under a service that ran on, on a node that has joined anew meanwhile.
+#[test]
+fn a_new_member_stops_what_it_is_not_to_run_whatever_its_disk_says() {
+    let mut holder = Holder::new(None);
+    holder.assignment.standing = Standing::New;
+    holder.told();
+    holder.runs(Some(Holder::new_release()));
+    assert!(holder.actions.contains(&ServiceAction::Stop));
+    holder.take(Input::Service(web(), ServiceEvent::Exited { reason: "stopped".into() }));
+    holder.confirmed(0);
+    let release = Holder::old();
+    assert!(holder.actions.contains(&ServiceAction::Start { release }));
+    holder.take(Input::Service(web(), ServiceEvent::Started { release }));
+    holder.probed();
+    holder.passes(2);
+    let enrolls =
+        |it: &Command| matches!(it, Command::Enroll { release: it, .. } if *it == release);
+    assert!(holder.proposals.iter().any(enrolls));
 }
 
 /// Its rollout is over, and it has nothing to do.

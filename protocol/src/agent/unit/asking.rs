@@ -101,7 +101,7 @@ impl Unit {
         failpoint::reach(Failpoint::Granted);
         let nonce = Nonce(self.rng.next_u64());
         let (now, pause) = (at.now, NOT_TAKEN_PAUSE);
-        self.stance = Stance::Asking { nonce, first, since: now, again_at: now, pause };
+        self.stance = Stance::Asking { permit, nonce, first, since: now, again_at: now, pause };
         if mutant::active(Mutant::BeginWithoutEcho) {
             return self.record_begun(at, permit, at.now);
         }
@@ -109,9 +109,12 @@ impl Unit {
     }
 
     pub(super) fn asking(&mut self, at: Surroundings<'_>) {
-        let Stance::Asking { nonce, first, since, again_at, pause } = self.stance else { return };
+        let Stance::Asking { permit, nonce, first, since, again_at, pause } = self.stance else {
+            return;
+        };
         self.follow_readiness(at);
-        let Some(lease) = self.assignment.lease.clone() else {
+        // Its permit may be closed, and another one be granted, with the same news.
+        let Some(lease) = self.assignment.lease.clone().filter(|lease| lease.id == permit) else {
             self.stance = Stance::Steady;
             return self.advance(at);
         };
@@ -130,8 +133,8 @@ impl Unit {
         self.keep_running(at.now);
         if at.now >= again_at {
             let again_at = at.now.after(REPEAT);
-            self.stance = Stance::Asking { nonce, first, since, again_at, pause };
-            self.propose(Command::Begin { permit: lease.id, incarnation: life, nonce });
+            self.stance = Stance::Asking { permit, nonce, first, since, again_at, pause };
+            self.propose(Command::Begin { permit, incarnation: life, nonce });
         }
     }
 

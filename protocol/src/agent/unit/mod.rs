@@ -55,6 +55,7 @@ enum Stance {
     /// `first`: when it was first asked under this permit; `since`: under this number; `pause`: how long
     /// it waits when the leader does not take it.
     Asking {
+        permit: PermitId,
         nonce: Nonce,
         first: Instant,
         since: Instant,
