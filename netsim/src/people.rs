@@ -2,6 +2,7 @@
 //! the faults they start, clear away and put back.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 use baton_protocol::fleet::command::{Order, PolicyChange};
 use baton_protocol::fleet::group::Standing;
@@ -92,8 +93,24 @@ impl Director {
             self.put_back(world, host);
         }
         self.raise_cap(world);
+        self.seed_again(world);
         if self.outstanding(world).is_none() {
             self.go_back(world);
+        }
+    }
+
+    /// A release may be lost with the last node that had it whole, while others wait for it.
+    fn seed_again(&self, world: &mut World) {
+        let stores = world.alive().into_iter().map(|host| &world.hosts[host].store);
+        let (waiting, whole): (Vec<_>, Vec<_>) =
+            stores.map(|store| (store.unsealed(), store.sound())).unzip();
+        let whole: BTreeSet<ReleaseId> = whole.into_iter().flatten().collect();
+        let waiting: BTreeSet<ReleaseId> = waiting.into_iter().flatten().collect();
+        for release in waiting.difference(&whole) {
+            if let Some(made) = world.catalog.get(release).cloned() {
+                let host = self.anybody(world);
+                world.seed(host, made);
+            }
         }
     }
 
@@ -146,7 +163,23 @@ impl Director {
             }
         }
         for (node, name) in world.gone.clone() {
+            self.replace_voter(world, node);
             self.fence(world, node, name);
+        }
+    }
+
+    /// A voter that is lost leaves its seat to another member only. Where all vote, a new machine comes.
+    fn replace_voter(&self, world: &mut World, node: NodeId) {
+        let fleet = world.judge.newest();
+        let votes = fleet.votes(node);
+        let spare = |host: &Host| {
+            let node = world.hosts[*host].config.node;
+            fleet.members().contains_key(&node) && !fleet.votes(node)
+        };
+        let spare = world.alive().iter().any(spare);
+        let place = world.hosts.iter().position(|rig| rig.lost && rig.config.node == node);
+        if let Some(host) = place.filter(|_| votes && !spare) {
+            world.after(Duration::from_secs(1), Event::Reborn { host });
         }
     }
 

@@ -129,6 +129,17 @@ impl Store {
         self.kept.iter().filter(|(_, kept)| kept.sealed).map(|(id, _)| *id)
     }
 
+    /// The releases that this host can give to others.
+    pub(crate) fn sound(&self) -> impl Iterator<Item = ReleaseId> {
+        let sound = |kept: &Kept| kept.sealed && kept.rotten.is_empty();
+        self.kept.iter().filter(move |(_, kept)| sound(kept)).map(|(id, _)| *id)
+    }
+
+    /// The releases that are on their way here.
+    pub(crate) fn unsealed(&self) -> impl Iterator<Item = ReleaseId> {
+        self.kept.iter().filter(|(_, kept)| !kept.sealed).map(|(id, _)| *id)
+    }
+
     /// Whether the release is whole, verified and synced.
     pub(crate) fn is_sealed(&self, release: ReleaseId) -> bool {
         self.kept.get(&release).is_some_and(|kept| kept.sealed)

@@ -1,6 +1,7 @@
 //! Safety 4: a permit closes by its holder's proof, by its holder's "never began", or by a named
-//! person's override, which states that the node is fenced once it has begun. Never by time; and where
-//! somebody watches the balancer, not before that has been seen to send to the holder again.
+//! person's override, which states that the node is fenced once it has begun. Never by time. What the
+//! holder says is judged when it says so (see `proofs`): its service may have ended since, and it counts
+//! as down then without a permit.
 //!
 //! It is the committed command that is judged. What was only asked for closes nothing, and excuses
 //! nothing.
@@ -52,12 +53,6 @@ fn by_holder(judge: &Judge, hosts: &[Rig], permit: &Permit, proof: &Proof) -> Re
     let Some(rig) = hosts.iter().find(|rig| rig.config.node == permit.node) else { return Ok(()) };
     if rig.service.taken && !rig.lost {
         return Err("is closed while its service is down".to_owned());
-    }
-    let group = judge.newest.groups().get(&permit.group);
-    let watched = group.is_some_and(|group| !group.watchers.is_empty());
-    // What a holder has not touched it may hand back, whatever the balancer does.
-    if watched && *proof != Proof::NeverBegan && rig.service.unseen && !rig.lost {
-        return Err("is closed, and the balancer has not sent to its service yet".to_owned());
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Safety 4, at the holder: it says that its service is ready when it has been for `min_healthy`, on
-//! the release of the permit and without a restart since; and, where nobody reads the balancer, when
-//! that has had its time to send to it again.
+//! the release of the permit and without a restart since; and when the balancer was seen to send to it
+//! again or, where nobody reads that, has had its time to.
 
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -115,11 +115,13 @@ pub(super) fn check(
         span.is_some_and(|span| span >= needed.saturating_sub(SLACK))
     };
     let runs = rig.service.release() == Some(*release);
-    if runs && long(ready, group.policy.min_healthy) && long(up, delay) {
+    let seen = !watched || !rig.service.unseen;
+    if runs && seen && long(ready, group.policy.min_healthy) && long(up, delay) {
         return Ok(());
     }
     Err(format!(
         "safety 4 (proof): host {host} says that {release:?} is ready under permit {permit}; its \
-         service is ready for {ready:?}, and its balancer was told to send for {up:?}"
+         service is ready for {ready:?}, its balancer was told to send for {up:?}, and watched \
+         {watched}, has sent {seen}"
     ))
 }
