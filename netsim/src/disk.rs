@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use baton_protocol::consensus::Kept;
-use baton_protocol::disk::{Batch, Key};
+use baton_protocol::disk::{Batch, Key, Value};
 use baton_protocol::rng::Rng;
 
 /// What is synced, and what is still on its way there.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Disk {
-    durable: BTreeMap<Key, Vec<u8>>,
+    durable: BTreeMap<Key, Value>,
     pending: VecDeque<Batch>,
 }
 
@@ -55,7 +55,7 @@ impl Disk {
     }
 
     /// What a starting daemon reads.
-    pub(crate) fn contents(&self) -> &BTreeMap<Key, Vec<u8>> {
+    pub(crate) fn contents(&self) -> &BTreeMap<Key, Value> {
         &self.durable
     }
 }

@@ -4,6 +4,8 @@
 //! holds what depends on it until the driver confirms that token. Everything under a key is read
 //! once, at the start.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::id::{GroupName, LogIndex};
@@ -29,8 +31,11 @@ pub enum Key {
     AddressBook,
 }
 
+/// What stands under a key. Shared, as it may be large.
+pub type Value = Arc<[u8]>;
+
 /// One change: a new value, or `None` to forget the key.
-pub type Write = (Key, Option<Vec<u8>>);
+pub type Write = (Key, Option<Value>);
 
 /// Names a batch until it is confirmed. Tokens of one machine are confirmed in their order.
 #[derive(

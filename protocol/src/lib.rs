@@ -25,6 +25,7 @@ pub mod mutant;
 pub mod peer;
 pub mod replica;
 pub mod rng;
+pub mod state;
 pub mod swarm;
 pub mod text;
 pub mod time;

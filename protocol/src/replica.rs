@@ -16,6 +16,7 @@ use crate::fleet::{Applied, Fleet};
 use crate::id::{ChunkHash, LogIndex, NodeId};
 use crate::limits::{ENTRIES_PER_FRAME, SNAPSHOT_PIECE_BYTES};
 use crate::machine::Machine;
+use crate::state::State;
 use crate::time::{Instant, earliest};
 
 /// Bytes of entries in one frame, so that it stays under the limit of a control frame.
@@ -106,7 +107,7 @@ pub enum Input {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
     /// An entry was applied.
-    Applied(Applied),
+    Applied(Arc<Applied>),
     /// The whole state was replaced.
     Replaced,
     /// Say this to a neighbour.
@@ -114,10 +115,13 @@ pub enum Output {
     /// Say this to every neighbour.
     Push(LogMessage),
     /// Keep this on disk when convenient.
-    Keep(Vec<u8>),
+    Keep(Arc<[u8]>),
     /// The snapshot that the consensus needed; `None` if it cannot be had.
     Fetched(LogIndex, Option<Vec<u8>>),
 }
+
+/// A snapshot: where in the log it stands, the hash of its bytes, and those.
+pub type Offer = (LogIndex, ChunkHash, Arc<[u8]>);
 
 #[derive(Debug)]
 struct Download {
@@ -133,10 +137,11 @@ struct Download {
 /// A node's copy of the replicated state.
 #[derive(Debug, Default)]
 pub struct Replica {
-    fleet: Fleet,
+    state: Arc<State>,
     tail: VecDeque<(LogIndex, Entry)>,
     tail_max: usize,
-    snapshot: Option<(LogIndex, ChunkHash, Arc<[u8]>)>,
+    /// What others may fetch.
+    offered: Option<Offer>,
     pulling: Option<(NodeId, Instant)>,
     download: Option<Download>,
     fresh: Vec<Entry>,
@@ -149,13 +154,13 @@ pub struct Replica {
 impl Replica {
     /// A replica that goes on from what was last kept on disk.
     /// It keeps `tail_max` entries for those that follow.
-    pub fn new(fleet: Fleet, tail_max: usize) -> Self {
-        Self { fleet, tail_max, ..Self::default() }
+    pub fn new(state: Arc<State>, tail_max: usize) -> Self {
+        Self { state, tail_max, ..Self::default() }
     }
 
     /// The replicated state, as far as this node has it.
     pub fn fleet(&self) -> &Fleet {
-        &self.fleet
+        self.state.fleet()
     }
 
     /// The entries after a place, as far as they are kept for those that follow.
@@ -164,26 +169,20 @@ impl Replica {
         self.tail.range(first..)
     }
 
-    /// The state as a snapshot, and its hash. Made anew when the log has moved since the last one.
-    pub fn snapshot(&mut self) -> (LogIndex, ChunkHash, Arc<[u8]>) {
-        let applied = self.fleet.applied();
-        match &self.snapshot {
-            Some(snapshot) if snapshot.0 == applied => snapshot.clone(),
-            _ => {
-                let bytes: Arc<[u8]> = codec::encode(&self.fleet).into();
-                let hash = ChunkHash(*blake3::hash(&bytes).as_bytes());
-                let snapshot = (applied, hash, bytes);
-                self.snapshot = Some(snapshot.clone());
-                snapshot
-            }
-        }
+    /// The state as a snapshot, which others may fetch from now on.
+    pub fn snapshot(&mut self) -> Offer {
+        let (hash, bytes) = self.state.snapshot().clone();
+        let offer = (self.fleet().applied(), hash, bytes);
+        self.offered = Some(offer.clone());
+        offer
     }
 
     fn apply(&mut self, now: Instant, index: LogIndex, entry: Entry) {
-        if index != self.fleet.applied().next() {
+        if index != self.fleet().applied().next() {
             return; // had before, or after a gap that a pull will fill
         }
-        let applied = self.fleet.apply(index, &entry);
+        let (state, applied) = State::after(core::mem::take(&mut self.state), &entry);
+        self.state = state;
         if self.leads {
             self.fresh.push(entry.clone());
         }
@@ -198,10 +197,10 @@ impl Replica {
 
     fn install(&mut self, now: Instant, bytes: &[u8]) {
         let Ok(fleet) = codec::decode_large::<Fleet>(bytes) else { return };
-        if fleet.applied() <= self.fleet.applied() {
+        if fleet.applied() <= self.fleet().applied() {
             return;
         }
-        self.fleet = fleet;
+        self.state = Arc::new(fleet.into());
         self.tail.clear();
         self.unkept = true;
         self.keep_at.get_or_insert(now.after(KEEP_WITHIN));
@@ -213,7 +212,7 @@ impl Replica {
         if entries.is_empty() || !self.leads {
             return;
         }
-        let first = LogIndex(self.fleet.applied().0 + 1 - entries.len() as u64);
+        let first = LogIndex(self.fleet().applied().0 + 1 - entries.len() as u64);
         for (at, entries) in (0..).zip(entries.chunks(ENTRIES_PER_FRAME)) {
             let first = LogIndex(first.0 + at * ENTRIES_PER_FRAME as u64);
             self.outputs
@@ -227,7 +226,7 @@ impl Replica {
             return;
         }
         self.pulling = Some((from, now.after(ANSWER_WITHIN)));
-        let after = self.fleet.applied();
+        let after = self.fleet().applied();
         self.outputs.push_back(Output::Send(from, LogMessage::Pull { after }));
     }
 
@@ -237,7 +236,7 @@ impl Replica {
             LogMessage::Entries { first, entries } => self.take_entries(now, from, first, entries),
             LogMessage::Snapshot { index, hash, length } => {
                 if self.pulling.take().is_some_and(|(asked, _)| asked == from)
-                    && index > self.fleet.applied()
+                    && index > self.fleet().applied()
                 {
                     self.start_download(now, from, index, hash, length, false);
                 }
@@ -252,7 +251,7 @@ impl Replica {
     fn take_entries(&mut self, now: Instant, from: NodeId, first: LogIndex, entries: Vec<Entry>) {
         let asked = self.pulling.is_some_and(|(asked, _)| asked == from);
         let full = entries.len() >= ENTRIES_PER_FRAME;
-        let gap = first > self.fleet.applied().next();
+        let gap = first > self.fleet().applied().next();
         // A log that is so long is a lie, and ends here.
         for (offset, entry) in (0..).zip(entries) {
             let Some(index) = first.0.checked_add(offset) else { break };
@@ -267,7 +266,7 @@ impl Replica {
     }
 
     fn serve(&mut self, to: NodeId, after: LogIndex) {
-        if after >= self.fleet.applied() {
+        if after >= self.fleet().applied() {
             let (first, entries) = (after.next(), Vec::new());
             return self
                 .outputs
@@ -299,11 +298,11 @@ impl Replica {
 
     /// Keeps `bytes` at hand as a snapshot that others may fetch, such as the consensus' own.
     pub fn offer(&mut self, index: LogIndex, hash: ChunkHash, bytes: Arc<[u8]>) {
-        self.snapshot = Some((index, hash, bytes));
+        self.offered = Some((index, hash, bytes));
     }
 
     fn serve_piece(&mut self, to: NodeId, hash: ChunkHash, offset: u64) {
-        let offered = self.snapshot.as_ref().filter(|(_, offered, _)| *offered == hash);
+        let offered = self.offered.as_ref().filter(|(_, offered, _)| *offered == hash);
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         let rest = offered.and_then(|(_, _, bytes)| bytes.get(start..)).unwrap_or_default();
         let bytes = rest.get(..rest.len().min(SNAPSHOT_PIECE_BYTES)).unwrap_or_default().to_vec();
@@ -382,7 +381,7 @@ impl Replica {
         if self.unkept && self.keep_at.is_some_and(|at| at <= now) {
             self.unkept = false;
             self.keep_at = None;
-            self.outputs.push_back(Output::Keep(codec::encode(&self.fleet)));
+            self.outputs.push_back(Output::Keep(Arc::clone(&self.state.snapshot().1)));
         }
     }
 }
@@ -404,7 +403,7 @@ impl Machine for Replica {
             Input::Fetch { from, index, hash, length } => {
                 self.start_download(now, from, index, hash, length, true);
             }
-            Input::Ahead(node, index) if index > self.fleet.applied() => self.pull(now, node),
+            Input::Ahead(node, index) if index > self.fleet().applied() => self.pull(now, node),
             Input::Ahead(..) => {}
             Input::Message(from, message) => self.take(now, from, message),
             Input::Down(node) => {

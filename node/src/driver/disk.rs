@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use baton_protocol::codec;
-use baton_protocol::disk::{Batch, Key, Token};
+use baton_protocol::disk::{Batch, Key, Token, Value};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use tokio::sync::mpsc;
 
@@ -37,7 +37,7 @@ pub enum DiskError {
 /// Everything that is there, and a way to change it.
 pub(super) struct Disk {
     /// What was there at the start.
-    pub(super) stored: BTreeMap<Key, Vec<u8>>,
+    pub(super) stored: BTreeMap<Key, Value>,
     /// Takes batches, in order.
     pub(super) batches: mpsc::UnboundedSender<Batch>,
     /// Tokens of batches that are synced; closed when the disk fails.
@@ -58,7 +58,7 @@ pub(super) fn open(path: &Path) -> Result<Disk, DiskError> {
             path: path.display().to_string(),
             cause: error.to_string(),
         })?;
-        decoded.insert(key, value);
+        decoded.insert(key, value.into());
     }
     // As many as the machines let wait for the disk: a voter's `HELD_MAX`, a journal for each group, an
     // address book and a fleet now and then. The loop may not wait here: what it waits for is behind it.
@@ -119,7 +119,7 @@ fn write(database: &Database, batches: &[Batch]) -> Result<(), redb::Error> {
         for (key, value) in batches.iter().flat_map(|batch| &batch.writes) {
             let key = codec::encode(key);
             match value {
-                Some(value) => drop(table.insert(key.as_slice(), value.as_slice())?),
+                Some(value) => drop(table.insert(key.as_slice(), &**value)?),
                 None => drop(table.remove(key.as_slice())?),
             }
         }

@@ -243,7 +243,7 @@ impl Agent {
                     let token = self.next_token;
                     self.writes.insert(token, name.clone());
                     let key = Key::Journal(name.clone());
-                    let writes = vec![(key, Some(codec::encode(&journal)))];
+                    let writes = vec![(key, Some(codec::encode(&journal).into()))];
                     Output::Persist(Batch { token, writes })
                 }
                 UnitOutput::Service(action) => Output::Service(name.clone(), action),

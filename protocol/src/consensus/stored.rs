@@ -10,7 +10,7 @@ use super::message::SnapshotMeta;
 use super::raft_types::{RaftEntry, RaftHardState};
 use super::storage::LogStore;
 use crate::codec::{self, DecodeError};
-use crate::disk::{Key, Write};
+use crate::disk::{Key, Value, Write};
 use crate::id::{LogIndex, NodeId, VoterId};
 
 /// Why a voter could not be brought back from its disk. Its node does not start then: nobody knows what
@@ -47,7 +47,7 @@ pub(super) struct Identity {
 
 impl Identity {
     pub(super) fn write(&self) -> Write {
-        (Key::Voter, Some(codec::encode(self)))
+        (Key::Voter, Some(codec::encode(self).into()))
     }
 }
 
@@ -71,7 +71,7 @@ pub struct Kept {
 
 impl Kept {
     /// Reads it from what is on disk. What cannot be read counts as not there.
-    pub fn read(disk: &BTreeMap<Key, Vec<u8>>) -> Self {
+    pub fn read(disk: &BTreeMap<Key, Value>) -> Self {
         let state = disk.get(&Key::HardState).and_then(|bytes| codec::decode(bytes).ok());
         let state: HardState = state.unwrap_or_default();
         let range = Key::Entry(LogIndex(0))..=Key::Entry(LogIndex(u64::MAX));
@@ -89,11 +89,11 @@ impl Kept {
 pub(super) fn write_hard_state(raft: &RaftHardState) -> Write {
     let state =
         HardState { term: raft.term, vote: VoterId(raft.vote), commit: LogIndex(raft.commit) };
-    (Key::HardState, Some(codec::encode(&state)))
+    (Key::HardState, Some(codec::encode(&state).into()))
 }
 
 pub(super) fn write_entry(entry: &LogEntry) -> Write {
-    (Key::Entry(entry.index), Some(codec::encode(entry)))
+    (Key::Entry(entry.index), Some(codec::encode(entry).into()))
 }
 
 /// The write of a snapshot: the length of the frame that tells of it, that frame, the bytes. The
@@ -103,7 +103,7 @@ pub(super) fn write_snapshot(meta: &SnapshotMeta, data: &[u8]) -> Write {
     let mut value = (frame.len() as u64).to_le_bytes().to_vec();
     value.extend_from_slice(&frame);
     value.extend_from_slice(data);
-    (Key::Snapshot, Some(value))
+    (Key::Snapshot, Some(value.into()))
 }
 
 fn read_snapshot(value: &[u8]) -> Result<(SnapshotMeta, Arc<[u8]>), RestoreError> {
@@ -137,7 +137,7 @@ pub(super) struct Stored {
 }
 
 /// Reads back what the batches of a voter have left on its disk.
-pub(super) fn read_all(stored: &BTreeMap<Key, Vec<u8>>) -> Result<Stored, RestoreError> {
+pub(super) fn read_all(stored: &BTreeMap<Key, Value>) -> Result<Stored, RestoreError> {
     let identity = stored.get(&Key::Voter).ok_or(RestoreError::NoVoter)?;
     let identity: Identity = read("voter", identity)?;
     let snapshot = stored.get(&Key::Snapshot).map(|value| read_snapshot(value)).transpose()?;
@@ -154,7 +154,7 @@ pub(super) fn read_all(stored: &BTreeMap<Key, Vec<u8>>) -> Result<Stored, Restor
 }
 
 fn read_hard_state(
-    stored: &BTreeMap<Key, Vec<u8>>,
+    stored: &BTreeMap<Key, Value>,
     begun: bool,
     snapshot: Option<&SnapshotMeta>,
 ) -> Result<RaftHardState, RestoreError> {
@@ -171,7 +171,7 @@ fn read_hard_state(
     Ok(raft)
 }
 
-fn read_entries(stored: &BTreeMap<Key, Vec<u8>>) -> Result<VecDeque<RaftEntry>, RestoreError> {
+fn read_entries(stored: &BTreeMap<Key, Value>) -> Result<VecDeque<RaftEntry>, RestoreError> {
     let range = Key::Entry(LogIndex(0))..=Key::Entry(LogIndex(u64::MAX));
     let mut entries: VecDeque<RaftEntry> = VecDeque::new();
     for (key, value) in stored.range(range) {

@@ -21,7 +21,7 @@ use super::session::Sessions;
 use super::snapshot::{Fetching, Wanted};
 use super::storage::LogStore;
 use super::stored::{Identity, RestoreError, Stored, read_all, write_entry, write_hard_state};
-use crate::disk::{Key, Write};
+use crate::disk::{Key, Value, Write};
 use crate::id::{LogIndex, NodeId, VoterId};
 use crate::machine::Machine;
 use crate::time::Instant;
@@ -123,7 +123,7 @@ impl Voter {
     pub fn restore(
         config: Config,
         now: Instant,
-        stored: &BTreeMap<Key, Vec<u8>>,
+        stored: &BTreeMap<Key, Value>,
     ) -> Result<Self, RestoreError> {
         let Stored { identity, term, log, snapshot } = read_all(stored)?;
         let identity = Identity { life: identity.life.saturating_add(1), ..identity };

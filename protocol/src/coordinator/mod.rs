@@ -48,7 +48,10 @@ pub enum Input {
     /// The moment of `poll_timeout` is here.
     Timeout,
     /// The fleet has changed.
-    Changed,
+    Changed {
+        /// Its members too.
+        roster: bool,
+    },
     /// A member, known by its connection, reports.
     Report(NodeId, Report),
     /// A decision on this group was applied or refused: the next may follow.
@@ -109,8 +112,10 @@ impl Coordinator {
     pub fn handle(&mut self, now: Instant, fleet: &Fleet, input: Input) {
         match input {
             Input::Timeout => {}
-            Input::Changed => {
-                self.evidence.follow(now, fleet);
+            Input::Changed { roster } => {
+                if roster {
+                    self.evidence.follow(now, fleet);
+                }
                 self.watches.retain(|name, _| fleet.groups().contains_key(name));
                 self.in_flight.retain(|name, _| fleet.groups().contains_key(name));
             }

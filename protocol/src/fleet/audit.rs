@@ -1,6 +1,7 @@
 //! Who did what: a bounded tail of the log in words, chained by hashes.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +16,7 @@ use crate::time::UnixTime;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Audit {
     head: [u8; 32],
-    tail: VecDeque<AuditEntry>,
+    tail: VecDeque<Arc<AuditEntry>>,
 }
 
 /// One thing that somebody did.
@@ -40,7 +41,7 @@ pub struct AuditEntry {
 impl Audit {
     /// The last entries, oldest first; at most [`AUDIT_ENTRIES`].
     pub fn tail(&self) -> impl Iterator<Item = &AuditEntry> {
-        self.tail.iter()
+        self.tail.iter().map(Arc::as_ref)
     }
 
     pub(super) fn record(
@@ -53,7 +54,7 @@ impl Audit {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.head).update(&codec::encode(envelope));
         self.head = *hasher.finalize().as_bytes();
-        self.tail.push_back(AuditEntry {
+        self.tail.push_back(Arc::new(AuditEntry {
             index,
             at: envelope.at,
             by: envelope.by,
@@ -61,7 +62,7 @@ impl Audit {
             what,
             refused: outcome.as_ref().err().map(ToString::to_string),
             hash: self.head,
-        });
+        }));
         if self.tail.len() > AUDIT_ENTRIES {
             self.tail.pop_front();
         }

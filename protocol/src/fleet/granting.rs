@@ -123,7 +123,7 @@ impl Fleet {
 
     pub(super) fn record_running(&mut self, group: &GroupName, node: NodeId, release: ReleaseId) {
         let group = self.groups.get_mut(group);
-        if let Some(member) = group.and_then(|group| group.members.get_mut(&node)) {
+        if let Some(member) = group.and_then(|group| group.members_mut().get_mut(&node)) {
             member.running = Some(release);
         }
     }

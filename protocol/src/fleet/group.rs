@@ -1,6 +1,7 @@
 //! The nodes that run one service.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +26,7 @@ pub struct Group {
     /// rollout's phase.
     pub generation: Generation,
     /// Its nodes.
-    pub members: BTreeMap<NodeId, GroupMember>,
+    pub members: Arc<BTreeMap<NodeId, GroupMember>>,
     /// What it runs releases of; settled by its first rollout.
     pub service: Option<ServiceName>,
     /// The last release that a rollout completed.
@@ -77,7 +78,7 @@ impl Group {
         Self {
             policy: Policy::default(),
             generation: Generation(1),
-            members: BTreeMap::new(),
+            members: Arc::default(),
             service: None,
             stable: None,
             completed: BTreeSet::new(),
@@ -102,6 +103,10 @@ impl Group {
     /// Whether `node` is in N.
     pub fn counts(&self, node: NodeId) -> bool {
         self.members.get(&node).is_some_and(|member| member.standing == Standing::Counted)
+    }
+
+    pub(super) fn members_mut(&mut self) -> &mut BTreeMap<NodeId, GroupMember> {
+        Arc::make_mut(&mut self.members)
     }
 
     /// The rollout under way.
@@ -146,11 +151,12 @@ impl Fleet {
             return Err(Refusal::Order("a witness runs no service".to_owned()));
         }
         let group = self.group_or_new(name)?;
-        if let Some(member) = group.members.get_mut(&node) {
+        if let Some(member) = group.members_mut().get_mut(&node) {
             member.ports = ports;
             return Ok(vec![Event::GroupChanged(name.clone())]);
         }
-        group.members.insert(node, GroupMember { standing: Standing::New, running: None, ports });
+        let member = GroupMember { standing: Standing::New, running: None, ports };
+        group.members_mut().insert(node, member);
         group.generation = group.generation.next();
         Ok(vec![Event::GroupChanged(name.clone())])
     }
@@ -185,7 +191,7 @@ impl Fleet {
             self.check_uncounted(name, node)?;
         }
         let group = self.group_mut(name)?;
-        let member = group.members.get_mut(&node);
+        let member = group.members_mut().get_mut(&node);
         let member = member.ok_or_else(|| Refusal::Unknown(format!("node {node:?} in {name}")))?;
         member.standing = match (on, member.running) {
             (true, _) => Standing::Quarantined,
@@ -207,7 +213,7 @@ impl Fleet {
         self.check_uncounted(name, node)?;
         let group = self.group_mut(name)?;
         let installable = group.installable();
-        let member = group.members.get_mut(&node);
+        let member = group.members_mut().get_mut(&node);
         let member = member.ok_or_else(|| Refusal::Unknown(format!("node {node:?} in {name}")))?;
         if member.standing != Standing::New {
             return Ok(Vec::new());

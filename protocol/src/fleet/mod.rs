@@ -26,6 +26,7 @@ pub mod steering;
 pub(crate) mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -50,7 +51,8 @@ pub struct Fleet {
     mesh: Option<(MeshId, MeshName)>,
     publishers: BTreeMap<KeyId, PublisherScope>,
     tokens: BTreeMap<KeyId, TokenUse>,
-    members: BTreeMap<NodeId, Member>,
+    /// The large maps are shared by the copies of a fleet until one changes them.
+    members: Arc<BTreeMap<NodeId, Member>>,
     removed: BTreeMap<NodeId, Member>,
     voters: Membership,
     groups: BTreeMap<GroupName, Group>,

@@ -1,5 +1,7 @@
 //! Members and voters.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::consensus::Membership;
@@ -110,7 +112,7 @@ impl Fleet {
             certificate: candidate.certificate.clone(),
             voter: None,
         };
-        self.members.insert(candidate.certificate.node, member);
+        Arc::make_mut(&mut self.members).insert(candidate.certificate.node, member);
     }
 
     pub(super) fn describe(
@@ -158,7 +160,8 @@ impl Fleet {
                         can be one";
             return Err(Refusal::Order(text.to_owned()));
         }
-        let member = self.members.remove(&node).ok_or_else(|| unknown(node))?;
+        let member = Arc::make_mut(&mut self.members).remove(&node);
+        let member = member.ok_or_else(|| unknown(node))?;
         self.removed.insert(node, member);
         if mutant::active(Mutant::RemovedForgotten) {
             self.permits.retain(|_, permit| permit.node != node);
@@ -169,7 +172,8 @@ impl Fleet {
             if let Some(permit) = permit.as_mut().filter(|_| group.counts(node)) {
                 permit.also_in.insert(name.clone());
             }
-            let (served, watched) = (group.members.remove(&node), group.watchers.remove(&node));
+            let (served, watched) =
+                (group.members_mut().remove(&node), group.watchers.remove(&node));
             if served.is_some() || watched {
                 group.generation = group.generation.next();
                 events.push(Event::GroupChanged(name.clone()));
@@ -195,14 +199,14 @@ impl Fleet {
     /// again, so that the member which had it is free to be allotted another.
     pub(super) fn seat(&mut self, membership: &Membership) {
         let left = |id: &VoterId| self.voters.node(*id).is_some() && membership.node(*id).is_none();
-        for member in self.members.values_mut() {
+        for member in Arc::make_mut(&mut self.members).values_mut() {
             member.voter = member.voter.filter(|id| !left(id));
         }
         self.voters = membership.clone();
     }
 
     pub(super) fn member_mut(&mut self, node: NodeId) -> Result<&mut Member, Refusal> {
-        self.members.get_mut(&node).ok_or_else(|| unknown(node))
+        Arc::make_mut(&mut self.members).get_mut(&node).ok_or_else(|| unknown(node))
     }
 
     /// Refuses a life of `node` that is not the one the log knows.

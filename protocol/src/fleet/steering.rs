@@ -136,8 +136,9 @@ impl Fleet {
                 }
             }
         }
-        let mut events = vec![Event::RolloutChanged(decision.rollout)];
+        let mut events = Vec::new();
         if let Some(verdict) = &decision.verdict {
+            events.push(Event::RolloutChanged(decision.rollout));
             events.extend(self.pronounce(name, verdict, now)?);
         }
         if !decision.grants.is_empty() {

@@ -14,6 +14,7 @@ use crate::membership;
 use crate::mutant::{self, Mutant};
 use crate::peer::event::{Note, Output};
 use crate::peer::requests::{Asker, OWN};
+use crate::peer::untold::Untold;
 use crate::peer::{Owner, Peer};
 use crate::replica;
 use crate::time::Instant;
@@ -177,6 +178,7 @@ impl Peer {
         };
         if leads != led {
             self.coordinator = leads.map(|term| Coordinator::new(now, term));
+            self.house.untold = Untold::all();
             self.replica.handle(now, replica::Input::Lead(leads.is_some()));
         }
         match role {
@@ -330,13 +332,13 @@ impl Peer {
     }
 
     /// An entry of the log was applied here.
-    pub(super) fn applied(&mut self, now: Instant, applied: Applied) {
-        self.house.fleet_changed = true;
+    pub(super) fn applied(&mut self, now: Instant, applied: &Applied) {
+        self.house.untold.note(self.config.node, applied);
         if let Some((by, request)) = applied.origin
             && by == self.config.node
             && request != OWN
         {
-            self.answer(request, &applied);
+            self.answer(request, applied);
         }
         let outcome = applied.outcome.as_deref().unwrap_or_default();
         let groups = outcome.iter().filter_map(|event| match event {
@@ -356,7 +358,6 @@ impl Peer {
                 coordinator.handle(now, self.replica.fleet(), input);
             }
         }
-        self.tell_head(now);
     }
 
     fn note_rollout(&mut self, id: crate::id::RolloutId) {
@@ -382,13 +383,19 @@ impl Peer {
 
     /// The fleet has changed: tells every machine that goes by it.
     pub(super) fn spread_fleet(&mut self, now: Instant) {
-        self.house.fleet_changed = false;
-        self.follow_roster(now);
-        self.follow_voters(now);
-        let brief = agent::brief::Brief::of(self.replica.fleet(), self.config.node);
-        self.agent.handle(now, agent::Input::Brief(Box::new(brief)));
+        let Untold { roster, brief, .. } = core::mem::take(&mut self.house.untold);
+        self.tell_head(now);
+        if roster {
+            self.follow_roster(now);
+            self.follow_voters(now);
+        }
+        if brief {
+            let brief = agent::brief::Brief::of(self.replica.fleet(), self.config.node);
+            self.agent.handle(now, agent::Input::Brief(Box::new(brief)));
+        }
         if let Some(coordinator) = &mut self.coordinator {
-            coordinator.handle(now, self.replica.fleet(), coordinator::Input::Changed);
+            let input = coordinator::Input::Changed { roster };
+            coordinator.handle(now, self.replica.fleet(), input);
         }
     }
 }

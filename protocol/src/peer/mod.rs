@@ -13,7 +13,7 @@
 //!
 //! * [`event`]: what goes in and out; [`sessions`]: who is trusted how far
 //! * [`requests`]: what this node waits for; `admission`: how it gets in; `control`: the leader's part;
-//!   `route`: who hears what
+//!   `route`: who hears what; `untold`: what of the log's news
 
 mod admission;
 mod control;
@@ -28,6 +28,7 @@ pub mod sessions;
 mod start;
 #[cfg(test)]
 mod tests;
+mod untold;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -52,6 +53,7 @@ pub use start::Config;
 use admission::Application;
 use requests::Requests;
 use sessions::Sessions;
+use untold::Untold;
 
 /// Rounds that outputs may take from machine to machine before the rest waits for the next input.
 /// Far above what any chain of causes needs; it turns an endless one into a slow one.
@@ -105,7 +107,7 @@ struct House {
     again_at: Instant,
     member_noted: bool,
     outlived_noted: bool,
-    fleet_changed: bool,
+    untold: Untold,
     progress_at: Instant,
 }
 

@@ -1,13 +1,15 @@
 //! What a node finds on its disk.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::agent::journal::Journal;
 use crate::codec::{self, DecodeError};
 use crate::consensus::RestoreError;
-use crate::disk::Key;
+use crate::disk::{Key, Value};
 use crate::fleet::Fleet;
 use crate::id::{GroupName, Incarnation, LogIndex};
+use crate::state::State;
 
 /// A disk that cannot be used. Nothing was changed on it.
 #[derive(Debug, thiserror::Error)]
@@ -29,14 +31,14 @@ pub enum Unreadable {
 #[derive(Debug, Default)]
 pub(super) struct Stored {
     pub(super) incarnation: Incarnation,
-    pub(super) fleet: Fleet,
+    pub(super) state: Arc<State>,
     pub(super) journals: BTreeMap<GroupName, Journal>,
     pub(super) address_book: Option<Vec<u8>>,
     pub(super) entries: BTreeSet<LogIndex>,
 }
 
 impl Stored {
-    pub(super) fn read(disk: &BTreeMap<Key, Vec<u8>>) -> Result<Self, Unreadable> {
+    pub(super) fn read(disk: &BTreeMap<Key, Value>) -> Result<Self, Unreadable> {
         let mut stored = Self::default();
         for (key, bytes) in disk {
             let unreadable = |error| Unreadable::Value { key: key.clone(), error };
@@ -44,12 +46,15 @@ impl Stored {
                 Key::Incarnation => {
                     stored.incarnation = codec::decode(bytes).map_err(unreadable)?;
                 }
-                Key::Fleet => stored.fleet = codec::decode_large(bytes).map_err(unreadable)?,
+                Key::Fleet => {
+                    let fleet: Fleet = codec::decode_large(bytes).map_err(unreadable)?;
+                    stored.state = Arc::new(fleet.into());
+                }
                 Key::Journal(group) => {
                     let journal = codec::decode(bytes).map_err(unreadable)?;
                     stored.journals.insert(group.clone(), journal);
                 }
-                Key::AddressBook => stored.address_book = Some(bytes.clone()),
+                Key::AddressBook => stored.address_book = Some(bytes.to_vec()),
                 Key::Entry(index) => {
                     stored.entries.insert(*index);
                 }

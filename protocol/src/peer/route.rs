@@ -18,6 +18,7 @@ use crate::peer::event::{Note, Output};
 use crate::peer::requests::OWN;
 use crate::peer::sessions::Standing;
 use crate::peer::start::swarm_zone;
+use crate::peer::untold::Untold;
 use crate::peer::{Owner, Peer};
 use crate::replica;
 use crate::swarm::{self, ObjectId, Part};
@@ -244,7 +245,7 @@ impl Peer {
         any |= self.collect_replica(now);
         any |= self.collect_agent(now);
         any |= self.collect_coordinator(now);
-        if self.house.fleet_changed {
+        if self.house.untold.any {
             self.spread_fleet(now);
             any = true;
         }
@@ -261,7 +262,7 @@ impl Peer {
                 }
                 membership::Output::HangUp { node, reason } => self.hang_up(node, reason),
                 membership::Output::Remember(book) => {
-                    self.persist(Owner::Nobody, vec![(Key::AddressBook, Some(book))]);
+                    self.persist(Owner::Nobody, vec![(Key::AddressBook, Some(book.into()))]);
                 }
                 membership::Output::Up { node, zone } => {
                     self.gossip.handle(now, gossip::Input::Up { node });
@@ -335,10 +336,9 @@ impl Peer {
         while let Some(output) = self.replica.poll_output() {
             any = true;
             match output {
-                replica::Output::Applied(applied) => self.applied(now, applied),
+                replica::Output::Applied(applied) => self.applied(now, &applied),
                 replica::Output::Replaced => {
-                    self.house.fleet_changed = true;
-                    self.tell_head(now);
+                    self.house.untold = Untold::all();
                 }
                 replica::Output::Send(to, message) => self.send(to, &Message::Log(message)),
                 replica::Output::Push(message) => self.push(&message),

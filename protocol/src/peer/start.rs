@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::consensus::{self, Role, Voter};
-use crate::disk::Key;
+use crate::disk::{Key, Value};
 use crate::fleet::command::{Candidate, Command, Envelope};
 use crate::fleet::group::Ports;
 use crate::gossip::Gossip;
@@ -17,6 +17,7 @@ use crate::peer::admission::Application;
 use crate::peer::requests::{OWN, Requests};
 use crate::peer::restore::{Stored, Unreadable};
 use crate::peer::sessions::Sessions;
+use crate::peer::untold::Untold;
 use crate::peer::{House, Owner, Peer};
 use crate::replica::Replica;
 use crate::rng::Rng;
@@ -92,7 +93,7 @@ impl Peer {
         config: Config,
         now: Instant,
         wall_clock: UnixTime,
-        disk: &BTreeMap<Key, Vec<u8>>,
+        disk: &BTreeMap<Key, Value>,
     ) -> Result<Self, Unreadable> {
         let stored = Stored::read(disk)?;
         let mut peer = Self::assemble(config, now, stored);
@@ -119,13 +120,13 @@ impl Peer {
             zone: swarm_zone(config.zone.as_ref()),
             seed: rng.next_u64(),
         });
-        let life = (Key::Incarnation, Some(codec::encode(&incarnation)));
+        let life = (Key::Incarnation, Some(codec::encode(&incarnation).into()));
         Self {
             sessions: Sessions::default(),
             membership,
             gossip: Gossip::new(rng.next_u64()),
             swarm,
-            replica: Replica::new(stored.fleet, config.log_tail),
+            replica: Replica::new(stored.state, config.log_tail),
             agent: agent::Agent::new(incarnation, stored.journals, rng.fork()),
             voter: None,
             failed_voter: None,
@@ -137,7 +138,7 @@ impl Peer {
             role: Role::Follower { leader: None },
             wall_clock: UnixTime::default(),
             application: Application::default(),
-            house: House { fleet_changed: true, again_at: now, ..House::default() },
+            house: House { untold: Untold::all(), again_at: now, ..House::default() },
             tokens: BTreeMap::new(),
             last_token: crate::disk::Token::default(),
             outputs: std::collections::VecDeque::new(),

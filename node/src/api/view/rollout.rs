@@ -250,7 +250,7 @@ pub fn plan(
         unavailable: None,
         blocked: None,
     };
-    for (node, member) in &group.members {
+    for (node, member) in group.members.iter() {
         let list = match member.standing {
             Standing::New => &mut plan.installs,
             Standing::Counted if release.is_some() && member.running == release => {

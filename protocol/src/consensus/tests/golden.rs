@@ -75,7 +75,7 @@ fn what_voters_say_and_keep_keeps_its_form() {
     kept.extend(names.into_iter().zip(entries().iter().map(write_entry)));
     for (name, (key, value)) in kept {
         let mut bytes = codec::encode(&key);
-        bytes.extend(value.unwrap_or_default());
+        bytes.extend(value.iter().flat_map(|value| value.iter()));
         values.push((name, bytes));
     }
     crate::golden::holds("voters.txt", include_str!("../../../golden/voters.txt"), &values);

@@ -322,7 +322,7 @@ fn a_broken_disk_is_an_error_and_not_a_panic() {
     let (first, last) = (entries[0], entries[entries.len() - 1]);
     for key in whole.keys() {
         let mut cut = whole.clone();
-        cut.get_mut(key).unwrap().truncate(3);
+        cut.insert(key.clone(), whole[key][..3].into());
         assert!(restore(cut).is_some(), "{key:?} cut short");
         let mut gone = whole.clone();
         gone.remove(key);

@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::super::*;
-use crate::disk::{Batch, Key, Token};
+use crate::disk::{Batch, Key, Token, Value};
 use crate::id::{LogIndex, NodeId, VoterId};
 use crate::machine::Machine;
 use crate::rng::Rng;
@@ -64,7 +64,7 @@ impl State {
 pub struct Host {
     pub node: NodeId,
     pub voter: Option<Voter>,
-    pub disk: BTreeMap<Key, Vec<u8>>,
+    pub disk: BTreeMap<Key, Value>,
     unsynced: VecDeque<Batch>,
     life: u64,
     pub state: State,
@@ -561,7 +561,7 @@ pub fn names(members: &Membership) -> (Vec<u64>, Vec<u64>, Vec<u64>) {
     (ids(&members.voters), ids(&members.learners), ids(&members.outgoing))
 }
 
-fn write(disk: &mut BTreeMap<Key, Vec<u8>>, batch: Batch) {
+fn write(disk: &mut BTreeMap<Key, Value>, batch: Batch) {
     for (key, value) in batch.writes {
         match value {
             Some(value) => disk.insert(key, value),

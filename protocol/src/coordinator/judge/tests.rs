@@ -48,7 +48,7 @@ impl Lead {
         for number in 1..=count {
             lead.says(number, Condition::Available, lead.old());
         }
-        lead.coordinator.handle(lead.now, &lead.mesh.fleet, Input::Changed);
+        lead.coordinator.handle(lead.now, &lead.mesh.fleet, Input::Changed { roster: true });
         lead
     }
 
@@ -96,7 +96,7 @@ impl Lead {
                 Output::Decide(group, command) => {
                     self.mesh.say(1, command);
                     let fleet = &self.mesh.fleet;
-                    self.coordinator.handle(self.now, fleet, Input::Changed);
+                    self.coordinator.handle(self.now, fleet, Input::Changed { roster: true });
                     self.coordinator.handle(self.now, fleet, Input::Decided(group));
                 }
                 Output::Propose(_) | Output::Voters(_) | Output::Tell(..) => {}
@@ -117,13 +117,13 @@ impl Lead {
         let proof = crate::fleet::command::Proof::Ready { release };
         self.mesh.ok(number, Command::Close { permit, incarnation, proof });
         self.says(number, Condition::Available, release);
-        self.handle(Input::Changed);
+        self.handle(Input::Changed { roster: true });
     }
 
     fn policy(&mut self, change: PolicyChange) {
         let (group, person) = (self.mesh.group.clone(), String::new());
         self.mesh.ok(1, Command::SetGroup { group, change, person });
-        self.handle(Input::Changed);
+        self.handle(Input::Changed { roster: true });
     }
 
     fn rollout(&self) -> &Rollout {
@@ -239,7 +239,7 @@ fn a_way_back_that_is_blocked_says_by_whom() {
     let (group, rollout, person) = (lead.mesh.group.clone(), lead.mesh.rollout, String::new());
     let order = Order::Rollback;
     lead.mesh.ok(1, Command::Steer { group, rollout, stage: 0, order, person });
-    lead.handle(Input::Changed);
+    lead.handle(Input::Changed { roster: true });
     lead.passes(15);
     let Phase::Blocked { reason, back } = &lead.rollout().phase else {
         panic!("{:?}", lead.rollout())
@@ -256,7 +256,7 @@ fn a_node_that_is_there_twice_gets_no_permit() {
         lead.says(number, unready(), lead.mesh.new);
     }
     lead.mesh.ok(1, Command::Live { incarnation: Incarnation(2) });
-    lead.handle(Input::Changed);
+    lead.handle(Input::Changed { roster: true });
     lead.passes(3); // n1 answers in its older life only
     for number in 2..=4 {
         lead.says(number, Condition::Available, lead.old());
@@ -277,7 +277,7 @@ fn what_blocks_a_rollout_is_a_node_that_is_there_twice_also_where_one_of_the_two
         lead.says(number, Condition::Dead { reason: String::new() }, lead.old());
     }
     lead.mesh.ok(1, Command::Live { incarnation: Incarnation(2) });
-    lead.handle(Input::Changed);
+    lead.handle(Input::Changed { roster: true });
     lead.passes(2);
     for number in 2..=4 {
         lead.says(number, Condition::Available, lead.mesh.new);
@@ -327,7 +327,7 @@ fn who_is_ill_in_another_group_only_does_not_count_here() {
     }
     lead.says_in("db", 1, Condition::Available, lead.old());
     lead.says_in("db", 2, unready(), lead.old());
-    lead.handle(Input::Changed);
+    lead.handle(Input::Changed { roster: true });
     lead.passes(2);
     let [(holder, _)] = lead.holders()[..] else { panic!("{:?}", lead.holders()) };
     assert_ne!(holder, node(1), "db has no room for it");

@@ -1,0 +1,113 @@
+//! The replicated state at one place of the log, for all who are there.
+//!
+//! [`Fleet::apply`] is a pure function, so that who takes the same entry at the same state gets the
+//! same one. A daemon has its state for itself and changes it in place; a simulator whose nodes all
+//! begin with one state works each entry out once for all of them, and encodes each snapshot once.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::codec;
+use crate::consensus::Entry;
+use crate::fleet::{Applied, Fleet};
+use crate::id::ChunkHash;
+
+/// The state at one place of the log.
+#[derive(Debug, Default)]
+pub struct State {
+    fleet: Fleet,
+    snapshot: OnceLock<Snapshot>,
+    next: OnceLock<Next>,
+}
+
+/// A state in bytes, and their BLAKE3 hash.
+pub type Snapshot = (ChunkHash, Arc<[u8]>);
+
+#[derive(Debug)]
+struct Next {
+    entry: Entry,
+    applied: Arc<Applied>,
+    state: Arc<State>,
+}
+
+impl From<Fleet> for State {
+    fn from(fleet: Fleet) -> Self {
+        Self { fleet, snapshot: OnceLock::new(), next: OnceLock::new() }
+    }
+}
+
+impl State {
+    /// What has been agreed on.
+    pub fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    /// The state in bytes.
+    pub fn snapshot(&self) -> &Snapshot {
+        self.snapshot.get_or_init(|| {
+            let bytes: Arc<[u8]> = codec::encode(&self.fleet).into();
+            (ChunkHash(*blake3::hash(&bytes).as_bytes()), bytes)
+        })
+    }
+
+    /// The state after `entry`, which must be the one that follows in the log, and what it changed.
+    pub fn after(this: Arc<Self>, entry: &Entry) -> (Arc<Self>, Arc<Applied>) {
+        match Arc::try_unwrap(this) {
+            Ok(mut own) => Self::take(core::mem::take(&mut own.fleet), entry),
+            Err(shared) => {
+                let known = shared.next.get().filter(|next| next.entry == *entry);
+                if let Some(next) = known {
+                    return (Arc::clone(&next.state), Arc::clone(&next.applied));
+                }
+                let (state, applied) = Self::take(shared.fleet.clone(), entry);
+                let (entry, kept) = (entry.clone(), Arc::clone(&applied));
+                // Whoever was faster with another entry, as no consensus would have it, keeps the place.
+                let next = Next { entry, applied: kept, state: Arc::clone(&state) };
+                drop(shared.next.set(next));
+                (state, applied)
+            }
+        }
+    }
+
+    fn take(mut fleet: Fleet, entry: &Entry) -> (Arc<Self>, Arc<Applied>) {
+        let applied = fleet.apply(fleet.applied().next(), entry);
+        (Arc::new(fleet.into()), Arc::new(applied))
+    }
+}
+
+/// Lets those that follow go one after the other: a long row of them would not fit on the stack.
+impl Drop for State {
+    fn drop(&mut self) {
+        let mut next = self.next.take();
+        while let Some(mut state) = next.and_then(|next| Arc::into_inner(next.state)) {
+            next = state.next.take();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_takes_the_same_entry_at_the_same_state_shares_what_comes_of_it() {
+        let start = Arc::new(State::default());
+        let (one, of_one) = State::after(Arc::clone(&start), &Entry::Nothing);
+        let (two, of_two) = State::after(Arc::clone(&start), &Entry::Nothing);
+        assert!(Arc::ptr_eq(&one, &two) && Arc::ptr_eq(&of_one, &of_two));
+        let other = Entry::Command(vec![1]);
+        let (three, _) = State::after(start, &other);
+        assert!(!Arc::ptr_eq(&one, &three));
+        assert_eq!(three.fleet().applied(), one.fleet().applied());
+    }
+
+    #[test]
+    fn a_long_row_of_states_is_let_go() {
+        let first = Arc::new(State::default());
+        let mut last = Arc::clone(&first);
+        for _ in 0..100_000 {
+            last = State::after(Arc::clone(&last), &Entry::Nothing).0;
+        }
+        assert_eq!(last.fleet().applied().0, 100_000);
+        drop(first);
+    }
+}
