@@ -33,6 +33,8 @@ pub(super) struct Standing {
     broken: Option<Instant>,
     /// Since when the balancer is told to send.
     up: Option<Instant>,
+    /// Since when it was, and when that was over.
+    was_up: Option<(Instant, Instant)>,
 }
 
 impl Standing {
@@ -40,7 +42,11 @@ impl Standing {
     pub(super) fn note(&mut self, local: Instant, service: &Service) {
         match service.spoken {
             Spoken::Up => _ = self.up.get_or_insert(local),
-            Spoken::Drain | Spoken::Down => self.up = None,
+            Spoken::Drain | Spoken::Down => {
+                if let Some(since) = self.up.take() {
+                    self.was_up = Some((since, local));
+                }
+            }
             Spoken::Nothing => {}
         }
         let same = self.ready.is_some_and(|(process, _)| process == service.number);
@@ -68,8 +74,10 @@ impl Standing {
         self.ready.filter(|_| well).map(|(_, since)| local.since(since))
     }
 
+    /// What a node says and does at one moment comes here in any order: what ends just now counts.
     fn up_for(&self, local: Instant) -> Option<Duration> {
-        self.up.map(|since| local.since(since))
+        let just_over = self.was_up.filter(|(_, over)| *over == local).map(|(since, _)| since);
+        self.up.or(just_over).map(|since| local.since(since))
     }
 }
 
