@@ -307,13 +307,8 @@ impl Agent {
     /// Tells the leader at once what changed, as the next permit may wait for it.
     fn report_changes(&mut self, now: Instant, asked: bool) {
         let report = self.report(now);
-        let news = |last: &Report| {
-            last.services != report.services
-                || last.staged != report.staged
-                || last.incarnation != report.incarnation
-                || last.balancers != report.balancers
-        };
-        if asked || self.last_report.as_ref().is_none_or(news) {
+        let told = self.last_report.as_ref().is_some_and(|last| last.says_the_same(&report));
+        if asked || !told {
             self.outputs.push_back(Output::Report(report.clone()));
             self.last_report = Some(report);
         }

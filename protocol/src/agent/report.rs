@@ -26,6 +26,17 @@ pub struct Report {
     pub balancers: BTreeMap<GroupName, Look>,
 }
 
+impl Report {
+    /// Whether all is as in `other` by which permits are granted and begun: the leader hears at once of
+    /// what is not.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        self.services == other.services
+            && self.staged == other.staged
+            && self.incarnation == other.incarnation
+            && self.balancers == other.balancers
+    }
+}
+
 /// How one service stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceReport {

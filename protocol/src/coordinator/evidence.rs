@@ -59,19 +59,26 @@ impl Evidence {
         self.last
     }
 
-    /// Takes a member's report. One that answers no question of this term is nothing: the same node
-    /// may have led before, and have asked under the same numbers.
-    pub fn take(&mut self, now: Instant, node: NodeId, report: Report) {
+    /// Takes a member's report, and says whether it tells anything new. One that answers no question
+    /// of this term is nothing: the same node may have led before, and have asked under the same numbers.
+    pub fn take(&mut self, now: Instant, node: NodeId, report: Report) -> bool {
         let (term, question) = report.question;
         let mut of_term = self.asked.iter().filter(|_| term == self.term);
-        let Some((_, asked_at)) = of_term.find(|(asked, _)| *asked == question) else { return };
+        let Some((_, asked_at)) = of_term.find(|(asked, _)| *asked == question) else {
+            return false;
+        };
         let older = |(life, since): &(Incarnation, Instant)| {
             report.incarnation < *life && *asked_at > *since
         };
         if self.lives.get(&node).is_some_and(older) {
-            self.doubles.insert(node, now);
+            self.doubles.insert(node, now).is_none()
         } else {
+            // A word after a long silence is news, whatever it says.
+            let news = self.reports.get(&node).is_none_or(|(at, last)| {
+                asked_at.since(*at) > EVIDENCE_AGE_MAX || !last.says_the_same(&report)
+            });
             self.reports.insert(node, (*asked_at, report));
+            news
         }
     }
 

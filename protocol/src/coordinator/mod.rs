@@ -39,6 +39,13 @@ const ASK_IDLE_EVERY: Duration = Duration::from_millis(2000);
 /// How long a decision may be on its way to the log before it is thought lost.
 const DECISION_LOST_AFTER: Duration = Duration::from_secs(3);
 
+/// How often the rollouts are judged where nothing new is heard: evidence grows old without a word.
+const JUDGE_EVERY: Duration = Duration::from_millis(250);
+
+/// Pause between two judgements for each member: one looks at all of them, which takes less than a tenth
+/// of that.
+const JUDGE_PAUSE: Duration = Duration::from_micros(20);
+
 /// Pause between two looks at the voters.
 const VOTERS_EVERY: Duration = Duration::from_millis(500);
 
@@ -88,6 +95,9 @@ pub struct Coordinator {
     ask_at: Instant,
     voters_at: Instant,
     look_at: Option<Instant>,
+    judged_at: Option<Instant>,
+    /// Whether something new was heard since.
+    news: bool,
     outputs: VecDeque<Output>,
 }
 
@@ -104,12 +114,16 @@ impl Coordinator {
             ask_at: now,
             voters_at: now,
             look_at: None,
+            judged_at: None,
+            news: false,
             outputs: VecDeque::new(),
         }
     }
 
     /// Takes one input that happened at `now`, while the log says `fleet`.
     pub fn handle(&mut self, now: Instant, fleet: &Fleet, input: Input) {
+        let mut news = true;
+        let mut traffic = true;
         match input {
             Input::Timeout => {}
             Input::Changed { roster } => {
@@ -119,15 +133,29 @@ impl Coordinator {
                 self.watches.retain(|name, _| fleet.groups().contains_key(name));
                 self.in_flight.retain(|name, _| fleet.groups().contains_key(name));
             }
-            Input::Report(node, report) => self.evidence.take(now, node, report),
+            Input::Report(node, report) => {
+                traffic = !report.balancers.is_empty();
+                news = self.evidence.take(now, node, report);
+            }
             Input::Decided(group) => {
                 self.in_flight.remove(&group);
             }
-            Input::Voters(progress) => self.care.progress(now, progress),
+            Input::Voters(progress) => {
+                self.care.progress(now, progress);
+                news = false;
+            }
         }
         self.ask(now, fleet);
-        self.tell_holders(now, fleet);
-        self.judge_all(now, fleet);
+        self.news |= news;
+        if news || traffic {
+            self.tell_holders(now, fleet);
+        }
+        if self.judge_due(fleet).is_none_or(|due| due <= now) {
+            self.judge_all(now, fleet);
+        }
+        if self.news {
+            self.look_at = earliest(self.look_at, self.judge_due(fleet));
+        }
         self.care_for_voters(now, fleet);
     }
 
@@ -200,7 +228,16 @@ impl Coordinator {
         }
     }
 
+    /// When the rollouts are to be judged again; `None` where they never were.
+    fn judge_due(&self, fleet: &Fleet) -> Option<Instant> {
+        let members = u32::try_from(fleet.members().len()).unwrap_or(u32::MAX);
+        let pause = JUDGE_PAUSE.saturating_mul(members);
+        let pause = if self.news { pause } else { pause.max(JUDGE_EVERY) };
+        self.judged_at.map(|at| at.after(pause))
+    }
+
     fn judge_all(&mut self, now: Instant, fleet: &Fleet) {
+        (self.judged_at, self.news) = (Some(now), false);
         self.in_flight.retain(|_, since| now.since(*since) < DECISION_LOST_AFTER);
         self.look_at = None;
         for (name, group) in fleet.groups() {
