@@ -10,6 +10,11 @@ use crate::time::Instant;
 const BUDGET_TIME: Duration = Duration::from_millis(500);
 /// Enough to start on a fast link; a quarter of a second at 50 Mbit/s.
 const BUDGET_MIN: u64 = 2 * 1024 * 1024;
+/// Chunks that may be under way whatever their size: each comes slowly, as its sender serves others too,
+/// and a budget that follows the rate would fall with it. In `netsim scale` with chunks of 4 MiB and 100
+/// nodes, 6 take 2.1 of the bound, 12 take 1.8, and 16 take 1.7; without it the release took 2.4. Of larger
+/// chunks, as many as [`BUDGET_MAX`] holds.
+const CHUNKS_MIN: u64 = 16;
 /// What the connections may hold in memory.
 const BUDGET_MAX: u64 = 64 * 1024 * 1024;
 /// How often the rate is measured.
@@ -84,7 +89,9 @@ impl Inflow {
 
     /// Whether so many more bytes may be asked for.
     pub fn may_ask(&self, bytes: u32) -> bool {
-        let fits = self.asked + u64::from(bytes) <= self.budget();
+        let least = (u64::from(bytes) * CHUNKS_MIN).min(BUDGET_MAX);
+        let budget = self.budget().max(least);
+        let fits = self.asked + u64::from(bytes) <= budget;
         !self.paused && (fits || self.asked == 0)
     }
 
@@ -115,6 +122,19 @@ mod tests {
         assert!(!inflow.may_ask(1));
         inflow.stored(1);
         assert!(inflow.may_ask(1) && inflow.credit(1) > 0);
+    }
+
+    #[test]
+    fn large_chunks_come_several_at_once_whatever_the_rate() {
+        let chunks_of = |bytes: u32| {
+            let (mut inflow, mut count) = (Inflow::new(), 0);
+            while inflow.may_ask(bytes) {
+                inflow.asked(bytes);
+                count += 1;
+            }
+            count
+        };
+        assert_eq!([65_536, 4 << 20, 16 << 20].map(chunks_of), [32, 16, 4]);
     }
 
     #[test]
