@@ -1,8 +1,9 @@
 //! Chunks on their way: each pair of hosts sends them one after the other, and all pairs share the
 //! hosts' links max-min fairly, as many TCP flows do in the end.
 
+use core::cmp::Reverse;
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use baton_protocol::swarm::ObjectId;
 use baton_protocol::time::Instant;
@@ -46,6 +47,11 @@ pub(crate) struct Bulk {
     /// What lost packets leave of a link.
     lossy: BTreeMap<Host, u64>,
     at: Instant,
+    /// Where not at each change: how often the links are shared anew. What is sent whole, or is begun,
+    /// in between waits for that.
+    pub(crate) every: Option<Duration>,
+    /// Whether the next time is set.
+    ticks: bool,
     /// Counts the sharings: an event of an earlier one is nothing.
     version: u64,
 }
@@ -80,13 +86,22 @@ impl Bulk {
 
     /// Takes the time up to `now` into account, and returns what has been sent whole.
     pub(crate) fn advance(&mut self, now: Instant) -> Vec<(Host, Host, Transfer)> {
-        let micros = u64::try_from(now.since(self.at).as_micros()).unwrap_or(u64::MAX);
+        let passed = now.since(self.at);
+        if self.ticks && self.every.is_some_and(|every| passed < every) {
+            return Vec::new();
+        }
+        self.ticks = false;
+        let micros = u64::try_from(passed.as_micros()).unwrap_or(u64::MAX);
         self.at = now;
         let mut sent = Vec::new();
         for ((from, to), way) in &mut self.ways {
-            let Some(first) = way.queue.front_mut() else { continue };
-            first.left = first.left.saturating_sub(way.rate.saturating_mul(micros));
-            if first.left == 0 {
+            let mut moved = way.rate.saturating_mul(micros);
+            while let Some(first) = way.queue.front_mut() {
+                let step = first.left.min(moved);
+                (first.left, moved) = (first.left - step, moved - step);
+                if first.left > 0 {
+                    break;
+                }
                 sent.extend(way.queue.pop_front().map(|transfer| (*from, *to, transfer)));
             }
         }
@@ -99,15 +114,23 @@ impl Bulk {
         &mut self,
         blocked: impl Fn(Host, Host) -> bool,
     ) -> Option<(u64, Duration)> {
+        if self.every.is_some() && self.ticks {
+            return None;
+        }
         self.version += 1;
         for way in self.ways.values_mut() {
             way.rate = 0;
         }
         let open = self.ways.keys().copied().filter(|(from, to)| !blocked(*from, *to));
-        for (ends, rate) in max_min(open.collect(), |host| self.link(host)) {
-            if let Some(way) = self.ways.get_mut(&ends) {
+        let open: Vec<_> = open.collect();
+        for (ends, rate) in open.iter().zip(max_min(&open, |host| self.link(host))) {
+            if let Some(way) = self.ways.get_mut(ends) {
                 way.rate = rate;
             }
+        }
+        if let Some(every) = self.every.filter(|_| !self.ways.is_empty()) {
+            self.ticks = true;
+            return Some((self.version, every));
         }
         let moving = self.ways.values().filter(|way| way.rate > 0);
         let micros = moving.filter_map(|way| Some(way.queue.front()?.left.div_ceil(way.rate)));
@@ -131,34 +154,61 @@ fn under_loss(permille: u64) -> u64 {
     (4.0 * 1.22 * 1460.0 / 20.0 * inverse.sqrt()) as u64
 }
 
-/// The max-min fair rates of flows, by progressive filling (Bertsekas and Gallager, Data Networks,
-/// 6.5.2): the link with the least for each of its flows settles theirs, and so on with what is left.
-fn max_min(mut flows: Vec<(Host, Host)>, link: impl Fn(Host) -> u64) -> Vec<((Host, Host), u64)> {
-    let (mut up, mut down) = (BTreeMap::new(), BTreeMap::new());
-    for (from, to) in &flows {
-        up.entry(*from).or_insert((link(*from), 0)).1 += 1;
-        down.entry(*to).or_insert((link(*to), 0)).1 += 1;
+/// One way of one host's link: what of it is not settled yet, and the flows that share that.
+#[derive(Clone, Copy, Debug, Default)]
+struct Side {
+    left: u64,
+    flows: u64,
+}
+
+impl Side {
+    fn share(&self) -> u64 {
+        self.left.checked_div(self.flows).unwrap_or(u64::MAX).max(1)
     }
-    let mut rates = Vec::new();
-    while !flows.is_empty() {
-        let share = |(left, flows): &(u64, u64)| left.checked_div(*flows);
-        let tightest = up.values().chain(down.values()).filter_map(share).min();
-        let rate = tightest.unwrap_or(1).max(1);
-        let tight = |side: &BTreeMap<Host, (u64, u64)>, host: Host| {
-            side.get(&host).and_then(share).is_some_and(|share| share <= rate)
-        };
-        let (settled, rest): (Vec<_>, Vec<_>) =
-            flows.iter().partition(|(from, to)| tight(&up, *from) || tight(&down, *to));
-        for (from, to) in &settled {
-            for (side, host) in [(&mut up, from), (&mut down, to)] {
-                if let Some((left, flows)) = side.get_mut(host) {
-                    *left = left.saturating_sub(rate);
-                    *flows -= 1;
-                }
+}
+
+/// The max-min fair rates of `flows`, in their order, by progressive filling (Bertsekas and Gallager,
+/// Data Networks, 6.5.2): the link with the least for each of its flows settles theirs, and so on with
+/// what is left.
+fn max_min(flows: &[(Host, Host)], link: impl Fn(Host) -> u64) -> Vec<u64> {
+    let hosts = flows.iter().map(|(from, to)| from.max(to) + 1).max().unwrap_or_default();
+    // Upwards the even places, downwards the odd ones.
+    let ends =
+        |flow: usize| flows.get(flow).map(|(from, to)| [from * 2, to * 2 + 1]).unwrap_or_default();
+    let mut sides = vec![Side::default(); hosts * 2];
+    let mut members = vec![Vec::new(); hosts * 2];
+    for flow in 0..flows.len() {
+        for side in ends(flow) {
+            sides[side].flows += 1;
+            members[side].push(flow);
+        }
+    }
+    for (at, side) in sides.iter_mut().enumerate().filter(|(_, side)| side.flows > 0) {
+        side.left = link(at / 2);
+    }
+    let used = (0..sides.len()).filter(|side| sides[*side].flows > 0);
+    let mut tightest: BinaryHeap<_> =
+        used.map(|side| Reverse((sides[side].share(), side))).collect();
+    let mut rates = vec![0; flows.len()];
+    while let Some(Reverse((rate, side))) = tightest.pop() {
+        if sides[side].flows == 0 {
+            continue;
+        }
+        // A share only grows as others are settled.
+        if sides[side].share() != rate {
+            tightest.push(Reverse((sides[side].share(), side)));
+            continue;
+        }
+        for flow in core::mem::take(&mut members[side]) {
+            if rates[flow] > 0 {
+                continue;
+            }
+            rates[flow] = rate;
+            for end in ends(flow) {
+                sides[end].left = sides[end].left.saturating_sub(rate);
+                sides[end].flows -= 1;
             }
         }
-        rates.extend(settled.into_iter().map(|ends| (ends, rate)));
-        flows = rest;
     }
     rates
 }
@@ -171,8 +221,8 @@ mod tests {
     fn a_flow_that_one_link_holds_back_leaves_its_share_of_the_other_to_the_rest() {
         // 0 sends to 1, 2 and 3; 3 has a tenth of the others' link.
         let flows = vec![(0, 1), (0, 2), (0, 3)];
-        let rates = max_min(flows, |host| if host == 3 { 100 } else { 1000 });
-        assert_eq!(rates, [((0, 3), 100), ((0, 1), 450), ((0, 2), 450)]);
+        let rates = max_min(&flows, |host| if host == 3 { 100 } else { 1000 });
+        assert_eq!(rates, [450, 450, 100]);
     }
 
     #[test]
@@ -191,7 +241,6 @@ mod tests {
 
     #[test]
     fn two_senders_share_the_link_of_the_one_who_gets_both() {
-        let rates = max_min(vec![(0, 2), (1, 2), (1, 3)], |_| 1000);
-        assert_eq!(rates, [((0, 2), 500), ((1, 2), 500), ((1, 3), 500)]);
+        assert_eq!(max_min(&[(0, 2), (1, 2), (1, 3)], |_| 1000), [500, 500, 500]);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use baton_protocol::consensus::Kept;
 use baton_protocol::disk::{Batch, Key, Value};
+use baton_protocol::id::GroupName;
 use baton_protocol::rng::Rng;
 
 /// What is synced, and what is still on its way there.
@@ -42,6 +43,16 @@ impl Disk {
             self.sync();
         }
         self.pending.clear();
+    }
+
+    /// What a disk has before its first daemon, of one that has run in another run.
+    pub(crate) fn begin(&mut self, group: GroupName, journal: Value) {
+        self.durable.insert(Key::Journal(group), journal);
+    }
+
+    /// The same, where that is more.
+    pub(crate) fn extend(&mut self, kept: BTreeMap<Key, Value>) {
+        self.durable.extend(kept);
     }
 
     /// A copy of what is durable now.

@@ -3,7 +3,7 @@
 //! One seed decides everything that happens in a run: the same seed gives the same trace, byte for
 //! byte. After every event the properties of the design are checked (see `invariants`).
 //!
-//! * `world`: the queue of events and virtual time; `link` and `bulk`: the network; `disk`: what a
+//! * `world`: virtual time, and what happens in it; `queue`: what will; `link` and `bulk`: the network; `disk`: what a
 //!   crash leaves
 //! * `service` and `store`: models of a node's runtime and of its releases; `balancer`: of the load
 //!   balancer in front of all services
@@ -14,6 +14,7 @@
 //!   honest
 //! * `story`: scenarios that people write; `chronicle` and `picture`: a run to look at; `shrink`: the
 //!   least of a plan that still fails
+//! * `scale`: a mesh of hundreds or thousands on a calm day; `founding`: how it begins; `meter`: what it says
 //! * `trace`: the hash over all that happened; `tally`: it in numbers; `restarts`: how long they took
 
 mod balancer;
@@ -22,18 +23,22 @@ mod chronicle;
 mod disk;
 mod event;
 mod fault;
+mod founding;
 mod inflict;
 mod invariants;
 mod liar;
 mod link;
 mod lives;
 mod mesh;
+mod meter;
 mod people;
 mod picture;
 mod plan;
+mod queue;
 mod restarts;
 mod rig;
 mod run;
+mod scale;
 mod scenario;
 mod service;
 mod settled;
@@ -51,6 +56,7 @@ mod world;
 pub use plan::Item;
 pub use restarts::Restart;
 pub use run::{Failure, Options, Summary, run};
+pub use scale::{Measures, scale};
 pub use shrink::shrink;
 pub use story::{Story, StoryError};
 pub use tally::Tally;

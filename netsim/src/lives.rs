@@ -29,16 +29,22 @@ impl World {
             return;
         }
         let (seed, wall) = (self.rng.next_u64(), self.wall_clock(host));
+        let state = self.state.clone();
         let publisher = self.mesh.publisher();
         let rig = &mut self.hosts[host];
         rig.life += 1;
-        rig.config.seed = seed;
+        if state.is_none() {
+            rig.config.seed = seed;
+        }
         rig.service.spoken = Spoken::Nothing;
         let (config, local) = (rig.config.clone(), rig.local(self.now));
-        let peer = if rig.founds && rig.disk.contents().is_empty() {
-            Peer::found(config, local, wall, mesh_name(), publisher)
-        } else {
-            Peer::start(config, local, wall, rig.disk.contents())
+        let disk = rig.disk.contents();
+        let peer = match state {
+            Some(state) => Peer::start_with(config, local, wall, disk, state),
+            None if rig.founds && disk.is_empty() => {
+                Peer::found(config, local, wall, mesh_name(), publisher)
+            }
+            None => Peer::start(config, local, wall, disk),
         };
         match peer {
             Ok(peer) => rig.peer = Some(peer),

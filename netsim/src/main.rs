@@ -8,7 +8,7 @@ use std::sync::mpsc;
 
 use anyhow::{Context as _, bail};
 use baton_netsim::{
-    Failure, Item, MUTANTS, Options, Story, Summary, Tally, hosts_for, run, shrink,
+    Failure, Item, MUTANTS, Options, Story, Summary, Tally, hosts_for, run, scale, shrink,
 };
 use baton_protocol::mutant::Mutant;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -78,6 +78,18 @@ enum Command {
         #[arg(long)]
         shrink: bool,
     },
+    /// Run a large mesh on a calm day: spread 1 GiB, roll it out at 1 %, and measure both.
+    Scale {
+        /// How many; several are run one after the other.
+        #[arg(long, value_delimiter = ',', default_value = "20,100,1000")]
+        nodes: Vec<usize>,
+        /// What it begins with.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Share the links anew with each chunk, as elsewhere, and not so often: slow.
+        #[arg(long)]
+        full: bool,
+    },
     /// Run a scenario from a file, such as those in `netsim/scenarios/`.
     Run {
         /// Which.
@@ -118,6 +130,7 @@ fn main() -> anyhow::Result<()> {
             }
             Ok(())
         }
+        Command::Scale { nodes, seed, full } => measure(&nodes, seed, full, args.output),
         Command::Run { scenario, without, picture } => {
             let story = Story::open(&scenario)
                 .with_context(|| format!("{} cannot be read", scenario.display()))?;
@@ -315,6 +328,51 @@ fn mutants(
     }
     if missed > 0 {
         bail!("{missed} mistakes were not caught");
+    }
+    Ok(())
+}
+
+/// Measures one mesh after the other.
+fn measure(meshes: &[usize], seed: u64, full: bool, format: Format) -> anyhow::Result<()> {
+    if format == Format::Text {
+        println!(
+            "{:>6} {:>9} {:>7} {:>11} {:>4} {:>9} {:>9} {:>9} {:>10} {:>7} {:>5} {:>7}",
+            "nodes",
+            "spread s",
+            "/bound",
+            "frames/node",
+            "cap",
+            "rollout s",
+            "/restarts",
+            "leader/s",
+            "leader B/s",
+            "node/s",
+            "down",
+            "took s",
+        );
+    }
+    for nodes in meshes {
+        let begun = std::time::Instant::now();
+        let it = scale(*nodes, seed, full)
+            .map_err(|reason| anyhow::anyhow!("{nodes} nodes: {reason}"))?;
+        match format {
+            Format::Json => println!("{}", serde_json::to_string(&it)?),
+            Format::Text => println!(
+                "{:>6} {:>9.1} {:>7.3} {:>11.0} {:>4} {:>9.1} {:>9.3} {:>9.0} {:>10.0} {:>7.1} {:>5} {:>7.0}",
+                it.nodes,
+                it.distribution_s,
+                it.over_bound,
+                it.frames_per_node,
+                it.cap,
+                it.rollout_s,
+                it.over_restarts,
+                it.leader_frames_per_s,
+                it.leader_bytes_per_s,
+                it.node_frames_per_s,
+                it.most_down,
+                begun.elapsed().as_secs_f64(),
+            ),
+        }
     }
     Ok(())
 }

@@ -61,7 +61,8 @@ fn secret(rng: &mut Rng) -> [u8; 32] {
 
 /// Where a host listens.
 pub(crate) fn address(host: Host) -> Address {
-    name(&format!("10.0.0.{}:7400", host + 1))
+    let number = host + 1;
+    name(&format!("10.{}.{}.{}:7400", number >> 16, (number >> 8) & 0xff, number & 0xff))
 }
 
 impl Mesh {
@@ -117,20 +118,33 @@ impl Mesh {
 
     /// A signed release of `count` chunks, of which `shared` are those of every other release.
     pub(crate) fn release(&self, sequence: u64, temper: Temper, rng: &mut Rng) -> Made {
-        let chunk = |text: String, len| ChunkRef {
-            hash: ChunkHash(*blake3::hash(text.as_bytes()).as_bytes()),
-            len,
-        };
-        let manifest = vec![chunk(format!("manifest {sequence}"), 4096)];
         let shared = (0..8).map(|at| chunk(format!("shared {at}"), 65_536));
         let own = 8 + rng.below(24);
         let own = (0..own).map(|at| chunk(format!("chunk {sequence}.{at}"), 65_536));
         let chunks: Vec<_> = shared.chain(own).collect();
+        let expires = rng.chance(1, 2).then_some(UnixTime(EPOCH + EXPIRES_AFTER));
+        self.sign(sequence, temper, chunks, expires)
+    }
+
+    /// A signed release of `count` chunks of `len` bytes, none of which any other has.
+    pub(crate) fn plain_release(&self, sequence: u64, count: usize, len: u32) -> Made {
+        let own = (0..count).map(|at| chunk(format!("chunk {sequence}.{at}"), len));
+        self.sign(sequence, Temper::Good, own.collect(), None)
+    }
+
+    fn sign(
+        &self,
+        sequence: u64,
+        temper: Temper,
+        chunks: Vec<ChunkRef>,
+        expires: Option<UnixTime>,
+    ) -> Made {
+        let manifest = vec![chunk(format!("manifest {sequence}"), 4096)];
         let header = Header {
             service: name("web"),
             version: name(&format!("v{sequence}")),
             sequence: Sequence(sequence),
-            expires: rng.chance(1, 2).then_some(UnixTime(EPOCH + EXPIRES_AFTER)),
+            expires,
             manifest: manifest.clone(),
             size_bytes: chunks.iter().map(|chunk| u64::from(chunk.len)).sum(),
             files: 3,
@@ -141,6 +155,10 @@ impl Mesh {
         let contents = Contents { chunks: chunks.into(), service: Some(spec()) };
         Made { signed, manifest: manifest.into(), contents, temper }
     }
+}
+
+fn chunk(text: String, len: u32) -> ChunkRef {
+    ChunkRef { hash: ChunkHash(*blake3::hash(text.as_bytes()).as_bytes()), len }
 }
 
 pub(crate) fn mesh_name() -> MeshName {

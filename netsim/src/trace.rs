@@ -23,6 +23,8 @@ pub(crate) struct Trace {
     lines: VecDeque<String>,
     events: u64,
     loud: bool,
+    /// Nobody compares the hash: only lines are kept.
+    pub(crate) deaf: bool,
 }
 
 impl Trace {
@@ -33,12 +35,16 @@ impl Trace {
             lines: VecDeque::new(),
             events: 0,
             loud,
+            deaf: false,
         }
     }
 
     /// Something happened that only the hash needs.
     pub(crate) fn bytes(&mut self, now: Instant, kind: u8, bytes: &[u8]) {
         self.events += 1;
+        if self.deaf {
+            return;
+        }
         self.unhashed.extend_from_slice(&now.as_micros().to_le_bytes());
         self.unhashed.push(kind);
         self.unhashed.extend_from_slice(bytes);

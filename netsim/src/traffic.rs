@@ -59,6 +59,7 @@ impl World {
 
     pub(crate) fn put_on_wire(&mut self, from: Host, to: Host, frame: Vec<u8>) {
         let delay = self.net.delay(&mut self.rng, from, to);
+        self.meter.sent(from, frame.len());
         if let Some((conn, due)) = self.net.push(self.now, from, to, delay, frame) {
             self.at(due, Event::Deliver { conn, from, to });
         }
@@ -68,6 +69,7 @@ impl World {
         let Some(frame) = self.net.deliver(conn, from, to) else { return };
         self.trace.bytes(self.now, 3, &[from as u8, to as u8]);
         self.trace.bytes(self.now, 4, &frame);
+        self.meter.heard(to, frame.len());
         if self.is_lied_to(to, from, &frame) {
             return;
         }

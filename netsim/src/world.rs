@@ -4,6 +4,7 @@ use core::any::Any;
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use baton_protocol::agent::library::{StoreCommand, StoreEvent};
 use baton_protocol::agent::unit::ServiceAction;
@@ -12,6 +13,7 @@ use baton_protocol::machine::Machine as _;
 use baton_protocol::mutant::{self, Mutant};
 use baton_protocol::peer::{Answer, Failure, Input, Note, Operation, Output, Peer};
 use baton_protocol::rng::Rng;
+use baton_protocol::state::State;
 use baton_protocol::time::{Instant, UnixTime};
 
 use crate::balancer::Balancer;
@@ -21,6 +23,8 @@ use crate::event::{Event, Host, Step};
 use crate::invariants::Judge;
 use crate::link::Net;
 use crate::mesh::{EPOCH, Mesh, group};
+use crate::meter::Meter;
+use crate::queue::Queue;
 use crate::rig::{Asked, Rig};
 use crate::service::Follow;
 use crate::shape::Shape;
@@ -54,13 +58,15 @@ pub(crate) struct World {
     pub(crate) judge: Judge,
     pub(crate) traps: Vec<Trap>,
     pub(crate) balancer: Option<Balancer>,
-    queue: BTreeMap<(Instant, u64), Event>,
-    queued: u64,
+    queue: Queue,
     pub(crate) bulk: Bulk,
     pub(crate) shape: Shape,
     /// Nodes that never come back.
     pub(crate) gone: BTreeMap<NodeId, NodeName>,
     pub(crate) tally: Tally,
+    /// Where all hosts begin with the same one.
+    pub(crate) state: Option<Arc<State>>,
+    pub(crate) meter: Meter,
     /// For a picture.
     pub(crate) chronicle: Option<Chronicle>,
     /// What a host noted last: of a rollout's news one host's word is enough.
@@ -94,12 +100,13 @@ impl World {
             judge: Judge::default(),
             traps: Vec::new(),
             balancer: shape.balancer.clone().map(Balancer::new),
-            queue: BTreeMap::new(),
-            queued: 0,
+            queue: Queue::default(),
             bulk: Bulk::default(),
             shape: shape.clone(),
             gone: BTreeMap::new(),
             tally: Tally::default(),
+            state: None,
+            meter: Meter::default(),
             chronicle: None,
             said: String::new(),
             spins: 0,
@@ -107,8 +114,7 @@ impl World {
     }
 
     pub(crate) fn at(&mut self, at: Instant, event: Event) {
-        self.queued += 1;
-        self.queue.insert((at.max(self.now), self.queued), event);
+        self.queue.put(at.max(self.now), event);
     }
 
     pub(crate) fn after(&mut self, delay: Duration, event: Event) {
@@ -121,7 +127,7 @@ impl World {
 
     /// The next event; `None` where nothing will ever happen again.
     pub(crate) fn pop(&mut self) -> Option<Event> {
-        let ((at, _), event) = self.queue.pop_first()?;
+        let (at, event) = self.queue.take()?;
         self.now = at;
         self.judge.now = at;
         Some(event)

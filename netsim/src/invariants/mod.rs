@@ -97,6 +97,12 @@ pub(crate) struct Judge {
     seats: seats::Seats,
     /// The permits, as the log has them.
     pub(crate) restarts: Restarts,
+    /// Whether only samples are taken, as of a mesh that is too large for more.
+    pub(crate) sampled: bool,
+    /// Where the log was at the last one.
+    sampled_at: LogIndex,
+    /// The most services of members that did not serve at once while permits were out, in samples.
+    pub(crate) most_down: usize,
 }
 
 impl Judge {
@@ -123,6 +129,9 @@ impl Judge {
 
     /// `host` sends a frame.
     pub(crate) fn sent(&mut self, hosts: &[Rig], host: Host, frame: &[u8]) {
+        if self.sampled {
+            return;
+        }
         let Some(message) = telling(frame) else { return };
         let Some(rig) = hosts.get(host) else { return };
         let result = self.promises.sent(host, rig, &message);
@@ -154,6 +163,9 @@ impl Judge {
 
     /// `host` writes a batch; it is not durable yet.
     pub(crate) fn written(&mut self, now: Instant, hosts: &[Rig], host: Host, batch: &Batch) {
+        if self.sampled {
+            return;
+        }
         for (key, value) in &batch.writes {
             if let (Key::Entry(index), Some(value)) = (key, value) {
                 self.entry_written(now, hosts, host, *index, value);
@@ -209,7 +221,7 @@ impl Judge {
 
     /// `host` starts a daemon again, with what its disk has.
     pub(crate) fn found(&mut self, now: Instant, hosts: &[Rig], host: Host) {
-        let Some(rig) = hosts.get(host) else { return };
+        let Some(rig) = hosts.get(host).filter(|_| !self.sampled) else { return };
         let voter = rig.peer.as_ref().and_then(|peer| peer.voter()).map(Voter::id);
         let result = self.promises.found(host, voter, rig.disk.kept());
         self.check(result);
@@ -282,6 +294,9 @@ impl Judge {
     /// is what it goes by.
     pub(crate) fn follow(&mut self, now: Instant, hosts: &[Rig], host: Host) {
         let peer = hosts.get(host).and_then(|rig| rig.peer.as_ref());
+        if self.sampled {
+            return self.follow_permits(now, peer);
+        }
         if let Some(peer) = peer
             && peer.fleet().applied() > self.newest.applied()
         {
@@ -289,8 +304,34 @@ impl Judge {
         }
     }
 
+    /// In a mesh that is too large for each check at each step: the permits as the leader has them.
+    fn follow_permits(&mut self, now: Instant, peer: Option<&Peer>) {
+        let Some(peer) = peer.filter(|peer| peer.leads()) else { return };
+        if peer.fleet().applied() > self.sampled_at {
+            self.sampled_at = peer.fleet().applied();
+            self.restarts.follow(now, peer.fleet());
+        }
+    }
+
+    /// Counts the services, and holds what was taken down against the permits that the leader knows.
+    pub(crate) fn sample(&mut self, hosts: &[Rig], leader: Option<&Peer>) {
+        let Some(peer) = leader else { return };
+        let fleet = peer.fleet();
+        let group = fleet.groups().get(&group());
+        let counts = |rig: &&Rig| group.is_some_and(|group| group.counts(rig.config.node));
+        let down = hosts.iter().filter(|rig| !rig.service.serves()).filter(counts).count();
+        if !fleet.permits().is_empty() {
+            self.most_down = self.most_down.max(down);
+        }
+        let truth = cap::ground_truth(fleet, hosts, &self.fenced);
+        self.check(truth);
+    }
+
     /// A host has done what follows from an input.
     pub(crate) fn look(&mut self, now: Instant, hosts: &[Rig], host: Host, trace: &mut Trace) {
+        if self.sampled {
+            return;
+        }
         self.note_downs(now, hosts, host);
         let Some(rig) = hosts.get(host) else { return };
         let Some(peer) = &rig.peer else { return };
@@ -406,6 +447,9 @@ impl Judge {
 
     /// The service of a host has changed, whatever its daemon does.
     pub(crate) fn service_changed(&mut self, now: Instant, hosts: &[Rig], host: Host) {
+        if self.sampled {
+            return;
+        }
         self.note_downs(now, hosts, host);
         let truth = cap::ground_truth(&self.newest, hosts, &self.fenced);
         self.check(truth);
@@ -432,7 +476,7 @@ impl Judge {
 
     /// A host's agent is about to do this to its service.
     pub(crate) fn acts(&mut self, now: Instant, hosts: &[Rig], host: Host, action: &ServiceAction) {
-        let Some(rig) = hosts.get(host) else { return };
+        let Some(rig) = hosts.get(host).filter(|_| !self.sampled) else { return };
         if let ServiceAction::Start { release } = action {
             let result = durable::starts(host, rig, &group(), *release);
             self.check(result);

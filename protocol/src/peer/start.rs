@@ -1,6 +1,7 @@
 //! How a node begins a life.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::consensus::{self, Role, Voter};
 use crate::disk::{Key, Value};
@@ -21,6 +22,7 @@ use crate::peer::untold::Untold;
 use crate::peer::{House, Owner, Peer};
 use crate::replica::Replica;
 use crate::rng::Rng;
+use crate::state::State;
 use crate::swarm::{self, Swarm};
 use crate::time::{Instant, UnixTime};
 use crate::trust::certificate::Certificate;
@@ -56,6 +58,13 @@ pub struct Config {
     /// Entries of the log between two snapshots, and kept for nodes that follow: usually
     /// [`LOG_TAIL_ENTRIES`](crate::limits::LOG_TAIL_ENTRIES).
     pub log_tail: usize,
+}
+
+impl Config {
+    /// The life that a node which is started so begins on an empty disk.
+    pub fn first_life(&self) -> Incarnation {
+        next_life(Incarnation::default(), &mut Rng::new(self.seed))
+    }
 }
 
 impl Peer {
@@ -95,7 +104,31 @@ impl Peer {
         wall_clock: UnixTime,
         disk: &BTreeMap<Key, Value>,
     ) -> Result<Self, Unreadable> {
-        let stored = Stored::read(disk)?;
+        Self::go_on(config, now, wall_clock, disk, Stored::read(disk)?)
+    }
+
+    /// The same, where its disk leaves it without the replicated state, of a node that shares it with
+    /// others in the same process, as those of a simulator do.
+    ///
+    /// # Errors
+    /// The disk has something that this baton cannot read.
+    pub fn start_with(
+        config: Config,
+        now: Instant,
+        wall_clock: UnixTime,
+        disk: &BTreeMap<Key, Value>,
+        state: Arc<State>,
+    ) -> Result<Self, Unreadable> {
+        Self::go_on(config, now, wall_clock, disk, Stored { state, ..Stored::read(disk)? })
+    }
+
+    fn go_on(
+        config: Config,
+        now: Instant,
+        wall_clock: UnixTime,
+        disk: &BTreeMap<Key, Value>,
+        stored: Stored,
+    ) -> Result<Self, Unreadable> {
         let mut peer = Self::assemble(config, now, stored);
         if disk.contains_key(&Key::Voter) {
             let settings = consensus::Config::with_tail(peer.config.seed, peer.config.log_tail);
@@ -109,7 +142,7 @@ impl Peer {
     fn assemble(config: Config, now: Instant, stored: Stored) -> Self {
         let mut rng = Rng::new(config.seed);
         let old = mutant::active(Mutant::OldIncarnation) && stored.incarnation.0 > 0;
-        let next = stored.incarnation.next_life((rng.next_u64() >> u32::BITS) as u32);
+        let next = next_life(stored.incarnation, &mut rng);
         let incarnation = if old { stored.incarnation } else { next };
         let mut membership = Membership::new(config.node, rng.next_u64());
         if let Some(book) = stored.address_book {
@@ -161,6 +194,10 @@ impl Peer {
             incarnation,
         }
     }
+}
+
+fn next_life(last: Incarnation, rng: &mut Rng) -> Incarnation {
+    last.next_life((rng.next_u64() >> u32::BITS) as u32)
 }
 
 /// The swarm's word for "no zone was said": they all stand in one.
