@@ -281,6 +281,7 @@ impl World {
         let elsewhere: BTreeSet<_> =
             others.flat_map(|other| self.hosts[other].store.sealed()).collect();
         let rig = &mut self.hosts[host];
+        self.touched.extend(rig.store.sealed());
         rig.store.rot(&mut self.rng, count, &elsewhere) && !rig.lost
     }
 

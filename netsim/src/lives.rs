@@ -143,6 +143,7 @@ impl World {
         self.service_dies(host);
         let rig = &mut self.hosts[host];
         rig.lost = true;
+        self.touched.extend(rig.store.sealed());
         self.gone.insert(rig.config.node, rig.config.name.clone());
     }
 

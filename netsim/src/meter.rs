@@ -48,8 +48,13 @@ impl Meter {
         self.0.get(host).copied().unwrap_or_default()
     }
 
-    /// All that was sent, by anybody.
-    pub(crate) fn total(&self) -> u64 {
+    /// All frames that were sent, by anybody.
+    pub(crate) fn sent_by_all(&self) -> u64 {
         self.0.iter().map(|talk| talk.sent.frames).sum()
+    }
+
+    /// All frames that were heard, by anybody.
+    pub(crate) fn heard_by_all(&self) -> u64 {
+        self.0.iter().map(|talk| talk.heard.frames).sum()
     }
 }

@@ -99,15 +99,17 @@ impl Director {
         }
     }
 
-    /// A release may be lost with the last node that had it whole, while others wait for it.
+    /// A release may be lost with the last node that had it whole, while others wait for it. One that no
+    /// fault has touched is not: that is for the mesh to keep.
     fn seed_again(&self, world: &mut World) {
         let stores = world.alive().into_iter().map(|host| &world.hosts[host].store);
         let (waiting, whole): (Vec<_>, Vec<_>) =
             stores.map(|store| (store.unsealed(), store.sound())).unzip();
         let whole: BTreeSet<ReleaseId> = whole.into_iter().flatten().collect();
         let waiting: BTreeSet<ReleaseId> = waiting.into_iter().flatten().collect();
-        for release in waiting.difference(&whole) {
-            if let Some(made) = world.catalog.get(release).cloned() {
+        let lost = waiting.difference(&whole).filter(|it| world.touched.contains(it));
+        for release in lost.copied().collect::<Vec<_>>() {
+            if let Some(made) = world.catalog.get(&release).cloned() {
                 let host = self.anybody(world);
                 world.seed(host, made);
             }

@@ -87,7 +87,7 @@ struct Run {
 /// A property did not hold, or a part of the run did not end.
 pub fn scale(nodes: usize, seed: u64, full: bool) -> Result<Measures, String> {
     let mut run = Run::begin(nodes, seed, full)?;
-    run.until("all are connected and ready", Run::is_ready)?;
+    run.until("all are ready, by the leader's evidence", Run::is_ready)?;
     let spread = run.spread()?;
     run.roll_out(spread)
 }
@@ -192,7 +192,7 @@ impl Run {
             nodes,
             distribution_s: took,
             over_bound: took / bound,
-            frames_per_node: self.world.meter.total() as f64 / nodes as f64,
+            frames_per_node: self.world.meter.sent_by_all() as f64 / nodes as f64,
             cap: 0,
             rollout_s: 0.0,
             over_restarts: 0.0,
@@ -213,7 +213,8 @@ impl Run {
         let limit = fleet.groups().get(&group()).map(|group| fleet.limit(group));
         let cap = limit.and_then(Result::ok).unwrap_or_default().max(1);
         let Talk { sent, heard } = self.world.meter.of_host(self.leader);
-        let others = self.world.meter.total() - sent.frames;
+        let all = self.world.meter.sent_by_all() + self.world.meter.heard_by_all();
+        let others = all - sent.frames - heard.frames;
         let most_down = self.world.judge.most_down;
         let virtual_s = self.world.now.since(Instant::ZERO).as_secs_f64();
         let mut restarts: Vec<_> =
@@ -227,7 +228,7 @@ impl Run {
             over_restarts: took / (rounds * median),
             leader_frames_per_s: (sent.frames + heard.frames) as f64 / took,
             leader_bytes_per_s: (sent.bytes + heard.bytes) as f64 / took,
-            node_frames_per_s: 2.0 * others as f64 / (nodes - 1) as f64 / took,
+            node_frames_per_s: others as f64 / (nodes - 1) as f64 / took,
             most_down,
             virtual_s,
             ..spread

@@ -2,13 +2,13 @@
 
 use core::any::Any;
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use baton_protocol::agent::library::{StoreCommand, StoreEvent};
 use baton_protocol::agent::unit::ServiceAction;
-use baton_protocol::id::{NodeId, NodeName, RequestId};
+use baton_protocol::id::{NodeId, NodeName, ReleaseId, RequestId};
 use baton_protocol::machine::Machine as _;
 use baton_protocol::mutant::{self, Mutant};
 use baton_protocol::peer::{Answer, Failure, Input, Note, Operation, Output, Peer};
@@ -63,6 +63,8 @@ pub(crate) struct World {
     pub(crate) shape: Shape,
     /// Nodes that never come back.
     pub(crate) gone: BTreeMap<NodeId, NodeName>,
+    /// Releases of which a disk was lost, or has rotted.
+    pub(crate) touched: BTreeSet<ReleaseId>,
     pub(crate) tally: Tally,
     /// Where all hosts begin with the same one.
     pub(crate) state: Option<Arc<State>>,
@@ -104,6 +106,7 @@ impl World {
             bulk: Bulk::default(),
             shape: shape.clone(),
             gone: BTreeMap::new(),
+            touched: BTreeSet::new(),
             tally: Tally::default(),
             state: None,
             meter: Meter::default(),

@@ -70,11 +70,7 @@ fn moved(
     what: &str,
 ) -> Result<(), String> {
     if permit.kind == PermitKind::Repair {
-        let mends = repairs(judge, hosts, permit, decided.at);
-        if mends.is_ok() || what == "granted" {
-            return mends;
-        }
-        // What was ill is well by now: it begins within the cap, like a restart.
+        return repairs(judge, hosts, permit, decided.at);
     }
     if !judge.counted_since.contains_key(&permit.node) {
         return Ok(()); // in quarantine: in no protected set
@@ -113,7 +109,7 @@ pub(super) fn unproven(
     silent.chain(cut_off).filter(|node| judge.counted_at(*node, now)).collect()
 }
 
-/// A repair is granted only where the holder's service is out of action.
+/// A repair is granted and begun only where the holder's service is out of action.
 fn repairs(judge: &Judge, hosts: &[Rig], permit: &Permit, decided: Instant) -> Result<(), String> {
     let Some(host) = host_of(hosts, permit) else { return Ok(()) };
     let served_for_long = judge

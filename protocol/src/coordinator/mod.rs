@@ -39,7 +39,8 @@ const ASK_IDLE_EVERY: Duration = Duration::from_millis(2000);
 /// How long a decision may be on its way to the log before it is thought lost.
 const DECISION_LOST_AFTER: Duration = Duration::from_secs(3);
 
-/// How often the rollouts are judged where nothing new is heard: evidence grows old without a word.
+/// How often the rollouts are judged at most where nothing new is heard: evidence grows old without a
+/// word. The next old word, or the next look at the voters, brings it about.
 const JUDGE_EVERY: Duration = Duration::from_millis(250);
 
 /// Pause between two judgements for each member: one looks at all of them, which takes less than a tenth
@@ -95,9 +96,11 @@ pub struct Coordinator {
     ask_at: Instant,
     voters_at: Instant,
     look_at: Option<Instant>,
-    judged_at: Option<Instant>,
-    /// Whether something new was heard since.
+    /// Whether something new was heard since the last judgement.
     news: bool,
+    /// When that is judged at the earliest, and when all is judged without it.
+    judge_from: Instant,
+    judge_by: Instant,
     outputs: VecDeque<Output>,
 }
 
@@ -114,8 +117,9 @@ impl Coordinator {
             ask_at: now,
             voters_at: now,
             look_at: None,
-            judged_at: None,
             news: false,
+            judge_from: now,
+            judge_by: now,
             outputs: VecDeque::new(),
         }
     }
@@ -125,7 +129,7 @@ impl Coordinator {
         let mut news = true;
         let mut traffic = true;
         match input {
-            Input::Timeout => {}
+            Input::Timeout => news = self.look_due().is_some_and(|at| at <= now),
             Input::Changed { roster } => {
                 if roster {
                     self.evidence.follow(now, fleet);
@@ -150,11 +154,8 @@ impl Coordinator {
         if news || traffic {
             self.tell_holders(now, fleet);
         }
-        if self.judge_due(fleet).is_none_or(|due| due <= now) {
+        if now >= if self.news { self.judge_from } else { self.judge_by } {
             self.judge_all(now, fleet);
-        }
-        if self.news {
-            self.look_at = earliest(self.look_at, self.judge_due(fleet));
         }
         self.care_for_voters(now, fleet);
     }
@@ -166,8 +167,10 @@ impl Coordinator {
 
     /// When it wants to be woken.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let lost = self.in_flight.values().map(|since| since.after(DECISION_LOST_AFTER)).min();
-        earliest(earliest(Some(self.ask_at.min(self.voters_at)), self.look_at), lost)
+        let look = if self.news { Some(self.judge_from) } else { self.look_due() };
+        // What falls due before the next judgement waits for that.
+        let look = look.map(|at| at.max(self.judge_from));
+        earliest(Some(self.ask_at.min(self.voters_at)), look)
     }
 
     /// Whether a holder that asks to begin may, by the evidence of this moment. One that has moved
@@ -228,16 +231,17 @@ impl Coordinator {
         }
     }
 
-    /// When the rollouts are to be judged again; `None` where they never were.
-    fn judge_due(&self, fleet: &Fleet) -> Option<Instant> {
-        let members = u32::try_from(fleet.members().len()).unwrap_or(u32::MAX);
-        let pause = JUDGE_PAUSE.saturating_mul(members);
-        let pause = if self.news { pause } else { pause.max(JUDGE_EVERY) };
-        self.judged_at.map(|at| at.after(pause))
+    /// When time alone may change a judgement.
+    fn look_due(&self) -> Option<Instant> {
+        let lost = self.in_flight.values().map(|since| since.after(DECISION_LOST_AFTER)).min();
+        earliest(self.look_at, lost)
     }
 
     fn judge_all(&mut self, now: Instant, fleet: &Fleet) {
-        (self.judged_at, self.news) = (Some(now), false);
+        let members = u32::try_from(fleet.members().len()).unwrap_or(u32::MAX);
+        self.news = false;
+        self.judge_from = now.after(JUDGE_PAUSE.saturating_mul(members));
+        self.judge_by = now.after(JUDGE_EVERY).max(self.judge_from);
         self.in_flight.retain(|_, since| now.since(*since) < DECISION_LOST_AFTER);
         self.look_at = None;
         for (name, group) in fleet.groups() {

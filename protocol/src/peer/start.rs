@@ -107,8 +107,8 @@ impl Peer {
         Self::go_on(config, now, wall_clock, disk, Stored::read(disk)?)
     }
 
-    /// The same, where its disk leaves it without the replicated state, of a node that shares it with
-    /// others in the same process, as those of a simulator do.
+    /// The same with this replicated state, whatever its disk has: of a node that shares it with others
+    /// in the same process, as those of a simulator do.
     ///
     /// # Errors
     /// The disk has something that this baton cannot read.

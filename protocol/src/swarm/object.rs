@@ -157,10 +157,15 @@ impl Object {
         SwarmMessage::Interest { object, have, origin: self.origin, answer }
     }
 
+    /// The average length of a chunk, in bytes.
+    pub fn average(&self) -> u32 {
+        let average = self.progress.bytes_total / u64::from(self.progress.total.max(1));
+        u32::try_from(average).unwrap_or(u32::MAX)
+    }
+
     /// How much larger than the average a chunk is, for the time that it takes; at least 1.
     pub fn scale(&self, len: u32) -> f64 {
-        let average = self.progress.bytes_total / u64::from(self.progress.total.max(1));
-        (f64::from(len) / (average.max(1) as f64)).max(1.0)
+        (f64::from(len) / f64::from(self.average().max(1))).max(1.0)
     }
 
     /// All that is missing is under way, and it is little.

@@ -34,7 +34,7 @@ impl Swarm {
 
     fn pull_object(&mut self, now: Instant, id: ObjectId) {
         let Some(object) = self.objects.get(&id) else { return };
-        if object.rarest.nothing_ready() || !self.inflow.may_ask(1) {
+        if object.rarest.nothing_ready() || !self.inflow.may_ask(object.average()) {
             return;
         }
         let candidates = object.rarest.candidates(CANDIDATES, &mut self.rng);
@@ -60,7 +60,7 @@ impl Swarm {
     /// Whom to ask for a chunk: who has it and is expected to bring it first.
     fn choose(&mut self, id: ObjectId, index: u32) -> Option<NodeId> {
         let object = self.objects.get(&id)?;
-        let average = object.progress.bytes_total / u64::from(object.progress.total.max(1));
+        let average = u64::from(object.average());
         let links = u64::try_from(self.links.len().max(1)).unwrap_or(1);
         let share = self.inflow.budget() / average.max(1) / links;
         let limit = share.clamp(PIPELINE_MIN, REQUESTS_MAX as u64 / 2);

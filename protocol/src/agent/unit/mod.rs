@@ -330,7 +330,7 @@ impl Unit {
     fn condition(&self, now: Instant) -> Condition {
         let moving = |step: &str| Condition::Moving { step: step.to_owned() };
         match &self.stance {
-            Stance::Steady | Stance::Asking { .. } if self.is_out() => moving("going on"),
+            Stance::Steady | Stance::Asking { .. } if self.has_moved() => moving("going on"),
             Stance::Steady
             | Stance::Asking { .. }
             | Stance::Recording(AfterRecording::Ask | AfterRecording::Adopt) => {
@@ -350,13 +350,9 @@ impl Unit {
         }
     }
 
-    /// Whether an earlier life has left the service out of action under the permit that is open. Where
-    /// the old release serves, as that life came no further or its drain is over, going on takes it away
-    /// like the first time.
-    fn is_out(&self) -> bool {
-        let begun = |lease: &Lease| self.journal.begun() == Some(lease.id);
-        let moved = self.assignment.lease.as_ref().is_some_and(begun);
-        moved && self.installed_ready_since().is_none()
+    /// Whether an earlier life has taken the service out of action under the permit that is open.
+    fn has_moved(&self) -> bool {
+        self.assignment.lease.as_ref().is_some_and(|lease| self.journal.begun() == Some(lease.id))
     }
 
     fn steady_condition(&self, now: Instant) -> Condition {

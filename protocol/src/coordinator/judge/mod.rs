@@ -302,13 +302,11 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Whether the evidence of this moment still allows a granted permit to begin: a repair that serves
-/// nobody still, or else, as what was ill may be well by now, within the cap with all that is
-/// unavailable.
+/// Whether the evidence of this moment still allows a granted permit to begin: within the cap with
+/// all that is unavailable by now, or, for a repair, still serving nobody.
 pub fn evidence_allows(now: Instant, fleet: &Fleet, evidence: &Evidence, permit: &Permit) -> bool {
-    let repair = permit.kind == PermitKind::Repair;
-    if repair && evidence.serves_nobody(now, fleet, &permit.group, permit.node) {
-        return true;
+    if permit.kind == PermitKind::Repair {
+        return evidence.serves_nobody(now, fleet, &permit.group, permit.node);
     }
     if mutant::active(Mutant::CapIgnored) {
         return true;

@@ -181,25 +181,6 @@ fn the_dead_are_mended_whoever_else_is_out() {
     assert_eq!(lead.holders(), [(node(5), PermitKind::Repair)]);
 }
 
-/// Its holder may have begun in an earlier life, so that it cannot hand its permit back.
-#[test]
-fn one_that_was_to_be_mended_and_is_well_again_begins_within_the_cap() {
-    let mut lead = Lead::new(8, "1");
-    lead.says(5, dead(), lead.old());
-    lead.passes(2);
-    let permit = lead.mesh.fleet.permit_of(node(5)).unwrap().id;
-    lead.says(5, Condition::Available, lead.old());
-    lead.passes(1);
-    let may = |lead: &Lead| lead.coordinator.may_begin(lead.now, &lead.mesh.fleet, node(5), permit);
-    assert!(may(&lead));
-    lead.says(6, unready(), lead.old());
-    lead.passes(1);
-    assert!(!may(&lead), "another one is out");
-    lead.says(5, dead(), lead.old());
-    lead.passes(1);
-    assert!(may(&lead), "it serves nobody");
-}
-
 #[test]
 fn answers_to_an_earlier_term_s_questions_prove_nothing() {
     let mut lead = Lead::new(4, "1");
