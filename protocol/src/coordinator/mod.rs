@@ -43,8 +43,7 @@ const DECISION_LOST_AFTER: Duration = Duration::from_secs(3);
 /// word. The next old word, or the next look at the voters, brings it about.
 const JUDGE_EVERY: Duration = Duration::from_millis(250);
 
-/// Pause between two judgements for each member: one looks at all of them, which takes less than a tenth
-/// of that.
+/// Pause between two judgements for each member: one looks at all of them.
 const JUDGE_PAUSE: Duration = Duration::from_micros(20);
 
 /// Pause between two looks at the voters.

@@ -12,8 +12,8 @@ const BUDGET_TIME: Duration = Duration::from_millis(500);
 const BUDGET_MIN: u64 = 2 * 1024 * 1024;
 /// Chunks that may be under way whatever their size: each comes slowly, as its sender serves others too,
 /// and a budget that follows the rate would fall with it. In `netsim scale` with chunks of 4 MiB and 100
-/// nodes, 6 take 2.1 of the bound, 12 take 1.8, and 16 take 1.7; without it the release took 2.4. Of larger
-/// chunks, as many as [`BUDGET_MAX`] holds.
+/// nodes a release takes 1.6 of the bound, and took 2.4 without. Of larger chunks, as many as
+/// [`BUDGET_MAX`] holds.
 const CHUNKS_MIN: u64 = 16;
 /// What the connections may hold in memory.
 const BUDGET_MAX: u64 = 64 * 1024 * 1024;

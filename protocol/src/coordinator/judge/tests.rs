@@ -171,6 +171,24 @@ fn those_that_serve_badly_use_the_cap_up() {
     assert!(reason.contains("n6 is not ready: status 503"), "{reason}");
 }
 
+/// Woken as a peer wakes it: it is told how far the voters are, and then the time.
+#[test]
+fn a_leader_sleeps_between_judgements() {
+    let mut lead = Lead::new(8, "1");
+    lead.passes(2);
+    lead.handle(Input::Report(node(5), lead.report(node(5))));
+    let until = lead.now.after(Duration::from_secs(1));
+    let mut wakes = 0;
+    while let Some(at) = lead.coordinator.poll_timeout().filter(|at| *at < until) {
+        lead.now = at.max(lead.now);
+        lead.handle(Input::Voters(BTreeMap::new()));
+        lead.handle(Input::Timeout);
+        wakes += 1;
+        assert!(wakes <= 10, "it is awake all the time");
+    }
+    assert!(wakes > 0);
+}
+
 #[test]
 fn the_dead_are_mended_whoever_else_is_out() {
     let mut lead = Lead::new(8, "1");
