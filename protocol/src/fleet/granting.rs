@@ -24,8 +24,7 @@ impl Fleet {
         target: ReleaseId,
         decision: &Decision,
     ) -> Result<Vec<Event>, Refusal> {
-        self.expire_by_mistake(index);
-        let mut granted = Vec::new();
+        let mut changed = self.expire_by_mistake(index);
         for (ordinal, (node, kind)) in (0..).zip(&decision.grants) {
             let id = PermitId { granted_at: index, ordinal };
             self.check_grant(*node, *kind, group, decision)?;
@@ -41,9 +40,9 @@ impl Fleet {
                 failure: None,
             };
             self.permits.insert(id, permit);
-            granted.push((id, *node));
+            changed.push(Event::PermitChanged(id, *node));
         }
-        Ok(granted.into_iter().map(|(id, node)| Event::PermitChanged(id, node)).collect())
+        Ok(changed)
     }
 
     fn check_grant(
@@ -166,10 +165,14 @@ impl Fleet {
     }
 
     /// The mistake that the simulator must find: time, here counted in entries, closes permits.
-    fn expire_by_mistake(&mut self, index: LogIndex) {
-        if mutant::active(Mutant::PermitExpires) {
-            let young = |id: &PermitId| id.granted_at.0 + MUTANT_EXPIRY_ENTRIES > index.0;
-            self.permits.retain(|id, _| young(id));
+    fn expire_by_mistake(&mut self, index: LogIndex) -> Vec<Event> {
+        if !mutant::active(Mutant::PermitExpires) {
+            return Vec::new();
         }
+        let old = |id: &PermitId| id.granted_at.0 + MUTANT_EXPIRY_ENTRIES <= index.0;
+        let expired = self.permits.values().filter(|permit| old(&permit.id));
+        let expired = expired.map(|permit| Event::PermitChanged(permit.id, permit.node)).collect();
+        self.permits.retain(|id, _| !old(id));
+        expired
     }
 }
