@@ -7,6 +7,7 @@
 
 use core::time::Duration;
 
+use baton_protocol::coordinator::voters::wanted;
 use baton_protocol::fleet::policy::Cap;
 use baton_protocol::fleet::rollout::Phase;
 use baton_protocol::id::ReleaseId;
@@ -47,7 +48,7 @@ const WITHIN: Duration = Duration::from_secs(4 * 3_600);
 const SEED: Host = 1;
 
 /// What a run came to.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Measures {
     /// Nodes of the mesh.
     pub nodes: usize,
@@ -156,9 +157,8 @@ impl Run {
         let (fleet, Some(coordinator)) = (peer.fleet(), peer.coordinator()) else { return false };
         let Some(all) = fleet.groups().get(&group()) else { return false };
         let now = self.world.hosts[self.leader].local(self.world.now);
-        let wanted = if fleet.members().len() >= 7 { 5 } else { 3 };
         let voters = fleet.voters();
-        voters.voters.len() >= wanted
+        voters.voters.len() >= wanted(fleet.members().len())
             && !voters.is_joint()
             && coordinator.evidence().unavailable(now, fleet, &group(), all).is_empty()
     }
@@ -193,14 +193,7 @@ impl Run {
             distribution_s: took,
             over_bound: took / bound,
             frames_per_node: self.world.meter.sent_by_all() as f64 / nodes as f64,
-            cap: 0,
-            rollout_s: 0.0,
-            over_restarts: 0.0,
-            leader_frames_per_s: 0.0,
-            leader_bytes_per_s: 0.0,
-            node_frames_per_s: 0.0,
-            most_down: 0,
-            virtual_s: 0.0,
+            ..Measures::default()
         })
     }
 

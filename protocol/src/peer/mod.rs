@@ -13,7 +13,7 @@
 //!
 //! * [`event`]: what goes in and out; [`sessions`]: who is trusted how far
 //! * [`requests`]: what this node waits for; `admission`: how it gets in; `control`: the leader's part;
-//!   `route`: who hears what; `untold`: what of the log's news
+//!   `route`: who hears what; `untold`: whom the log's news concern
 
 mod admission;
 mod control;
