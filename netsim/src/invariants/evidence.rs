@@ -51,7 +51,10 @@ pub(super) fn check(
             PermitPhase::Granted => None,
         };
         let begins = permit.has_begun() && old.and_then(nonce).is_none();
-        if begins {
+        let anew = !begins && permit.has_begun() && old.and_then(nonce) != nonce(permit);
+        // What is out of action goes on, and so does what is where it is to end.
+        let takes_away = anew && serves_another(judge, hosts, permit, decided.at);
+        if begins || takes_away {
             let out = holders(&|it| it.has_begun() || it.id <= permit.id);
             moved(judge, now, hosts, permit, decided, out, "begun")?;
         }
@@ -112,17 +115,27 @@ pub(super) fn unproven(
 /// A repair is granted and begun only where the holder's service is out of action.
 fn repairs(judge: &Judge, hosts: &[Rig], permit: &Permit, decided: Instant) -> Result<(), String> {
     let Some(host) = host_of(hosts, permit) else { return Ok(()) };
-    let served_for_long = judge
-        .serving
-        .get(&host)
-        .is_some_and(|since| since.after(EVIDENCE_AGE_MAX + SLACK) < decided);
-    if !served_for_long {
+    if !served_for_long(judge, host, decided) {
         return Ok(());
     }
     Err(format!(
         "safety 2 (evidence): permit {} is a repair, and the service of host {host} is well",
         permit.id
     ))
+}
+
+/// Whether the holder's service has served, for longer than evidence may be old, on another release than
+/// its permit is for.
+fn serves_another(judge: &Judge, hosts: &[Rig], permit: &Permit, decided: Instant) -> bool {
+    host_of(hosts, permit).is_some_and(|host| {
+        let runs = hosts.get(host).and_then(|rig| rig.service.release());
+        runs != Some(permit.release) && served_for_long(judge, host, decided)
+    })
+}
+
+fn served_for_long(judge: &Judge, host: Host, decided: Instant) -> bool {
+    let served = judge.serving.get(&host);
+    served.is_some_and(|since| since.after(EVIDENCE_AGE_MAX + SLACK) < decided)
 }
 
 fn host_of(hosts: &[Rig], permit: &Permit) -> Option<Host> {

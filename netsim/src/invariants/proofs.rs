@@ -1,5 +1,5 @@
 //! Safety 4, at the holder: it says that its service is ready when it has been for `min_healthy`, on
-//! the release of the permit and without a restart since; and when the balancer was seen to send to it
+//! the release that it names and without a restart since; and when the balancer was seen to send to it
 //! again or, where nobody reads that, has had its time to.
 
 use core::time::Duration;
@@ -81,13 +81,13 @@ impl Standing {
     }
 }
 
-/// What holders have asked to be closed, in which life; and whether as ready.
+/// What holders have asked to be closed, in which life, and on what grounds.
 #[derive(Debug, Default)]
-pub(super) struct Proofs(BTreeSet<(NodeId, PermitId, Incarnation, bool)>);
+pub(super) struct Proofs(BTreeSet<(NodeId, PermitId, Incarnation, Proof)>);
 
 impl Proofs {
     pub(super) fn said(&mut self, by: NodeId, permit: PermitId, life: Incarnation, proof: &Proof) {
-        self.0.insert((by, permit, life, *proof == Proof::NeverBegan));
+        self.0.insert((by, permit, life, proof.clone()));
     }
 
     pub(super) fn was_said(
@@ -97,7 +97,7 @@ impl Proofs {
         life: Incarnation,
         proof: &Proof,
     ) -> bool {
-        self.0.contains(&(by, permit, life, *proof == Proof::NeverBegan))
+        self.0.contains(&(by, permit, life, proof.clone()))
     }
 }
 
@@ -110,7 +110,7 @@ pub(super) fn check(
     permit: PermitId,
     proof: &Proof,
 ) -> Result<(), String> {
-    let Proof::Ready { release } = proof else { return Ok(()) };
+    let (Proof::Ready { release } | Proof::Serves { release, .. }) = proof else { return Ok(()) };
     let known = judge.newest.permits().get(&permit);
     let group = known.and_then(|permit| judge.newest.groups().get(&permit.group));
     let Some(group) = group else { return Ok(()) }; // closed meanwhile: refused

@@ -81,6 +81,12 @@ impl Grants {
                 let (permit, incarnation) = (id(permit), life(at));
                 (by, Command::Close { permit, incarnation, proof: Proof::NeverBegan })
             }
+            Said::Serves { by, permit, life: at, begun } => {
+                let (permit, incarnation) = (id(permit), life(at));
+                let release = self.setting.release;
+                let proof = Proof::Serves { release, begun: Nonce(u64::from(begun)) };
+                (by, Command::Close { permit, incarnation, proof })
+            }
             Said::Live { by, life: at } => (by, Command::Live { incarnation: life(at) }),
             Said::Override { permit } => {
                 let (reason, person) = (String::new(), String::new());

@@ -33,6 +33,8 @@ fn check(bounds: Bounds, mistake: Option<Mistake>) -> impl Checker<Grants> {
 const ONE_LEADER: Bounds = Bounds { terms: 1, entries: 6, grants: 2, nonces: 1, crashes: 0 };
 const TWO_LEADERS: Bounds = Bounds { terms: 2, ..ONE_LEADER };
 const A_CRASH: Bounds = Bounds { crashes: 1, ..ONE_LEADER };
+/// One holder, which may ask anew after a crash.
+const ASKS_ANEW: Bounds = Bounds { grants: 1, nonces: 2, ..A_CRASH };
 
 #[test]
 fn nothing_that_can_happen_takes_two_down() {
@@ -41,6 +43,14 @@ fn nothing_that_can_happen_takes_two_down() {
         println!("{bounds:?}: {} states", checker.unique_state_count());
         checker.assert_properties();
     }
+}
+
+#[test]
+fn a_permit_that_is_given_back_moves_nothing() {
+    let checker = check(ASKS_ANEW, None);
+    println!("{ASKS_ANEW:?}: {} states", checker.unique_state_count());
+    let found: Vec<_> = checker.discoveries().into_keys().collect();
+    assert!(found.is_empty(), "{found:?}");
 }
 
 #[test]
@@ -55,6 +65,8 @@ fn the_model_finds_mistakes() {
     assert!(acts.contains(two_down) || acts.contains(uncovered), "{acts:?}");
     let forgets = found(ONE_LEADER, Mistake::ForgetsHandBack);
     assert!(forgets.contains(two_down) || forgets.contains(uncovered), "{forgets:?}");
+    let gives_back = found(ASKS_ANEW, Mistake::GivesBackAndActs);
+    assert!(gives_back.contains(uncovered), "{gives_back:?}");
     let alone = found(TWO_LEADERS, Mistake::AgreesAlone);
     assert!(alone.contains("what was agreed stays"), "{alone:?}");
 }

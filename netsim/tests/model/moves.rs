@@ -50,6 +50,10 @@ impl Grants {
         if holder.down {
             actions.push(Action::Serve(at));
         }
+        if holder.acts {
+            actions.push(Action::Act(at));
+            return;
+        }
         let Some((permit, begun)) = sees(&holder.seen) else { return };
         let handed_back = holder.handed_back == Some(permit);
         let echo = holder
@@ -66,7 +70,11 @@ impl Grants {
         }
         let may_act = echo || (self.has(Mistake::ActsOnGrant) && !holder.down);
         if may_act && !holder.down {
-            actions.push(Action::Act(at, permit));
+            actions.push(Action::Record(at, permit));
+        }
+        let left_in_service = holder.begun == Some(permit) && !holder.down && begun.is_some();
+        if left_in_service && (!echo || self.has(Mistake::GivesBackAndActs)) {
+            actions.push(Action::GiveBack(at, permit));
         }
         let untouched = holder.begun != Some(permit) && !holder.down;
         if untouched && holder.asks.is_none() && !handed_back {
@@ -164,9 +172,19 @@ impl Model for Grants {
                 holder.handed_back = Some(permit);
                 state.words.insert(Said::NeverBegan { by, permit, life: holder.life });
             }
-            Action::Act(at, permit) => {
+            Action::GiveBack(by, permit) => {
+                let Holder { life, seen, .. } = state.holders[by];
+                let held = self.held(&state.agreed[..seen])[by];
+                let (_, begun) = held.and_then(|(_, begun)| begun)?;
+                state.words.insert(Said::Serves { by, permit, life, begun });
+            }
+            Action::Record(at, permit) => {
                 let holder = &mut state.holders[at];
-                (holder.asks, holder.begun, holder.down) = (None, Some(permit), true);
+                (holder.asks, holder.begun, holder.acts) = (None, Some(permit), true);
+            }
+            Action::Act(at) => {
+                let holder = &mut state.holders[at];
+                (holder.acts, holder.down) = (false, true);
             }
             Action::Serve(at) => {
                 let holder = &mut state.holders[at];
@@ -180,7 +198,8 @@ impl Model for Grants {
                 state.crashes += 1;
                 let holder = &mut state.holders[by];
                 holder.life += 1;
-                (holder.asks, holder.handed_back, holder.seen) = (None, None, 0);
+                (holder.asks, holder.acts, holder.handed_back, holder.seen) =
+                    (None, false, None, 0);
                 state.words.insert(Said::Live { by, life: holder.life });
             }
         }

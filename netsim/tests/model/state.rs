@@ -12,6 +12,8 @@ pub(crate) enum Mistake {
     ActsOnGrant,
     /// A holder that said "never began" asks to begin all the same.
     ForgetsHandBack,
+    /// A holder that gave its permit back acts on the number that it named.
+    GivesBackAndActs,
     /// A leader takes for agreed what it has alone.
     AgreesAlone,
 }
@@ -53,6 +55,13 @@ pub(crate) enum Said {
         permit: Place,
         life: u8,
     },
+    /// It serves, whatever an earlier life began under this number.
+    Serves {
+        by: usize,
+        permit: Place,
+        life: u8,
+        begun: u8,
+    },
     Live {
         by: usize,
         life: u8,
@@ -81,6 +90,8 @@ pub(crate) struct Holder {
     pub(crate) handed_back: Option<Place>,
     /// By its journal: it outlives the daemon.
     pub(crate) begun: Option<Place>,
+    /// Its journal tells of the move that it is about to make.
+    pub(crate) acts: bool,
     pub(crate) down: bool,
     /// Whether the new release runs.
     pub(crate) renewed: bool,
@@ -115,7 +126,11 @@ pub(crate) enum Action {
     /// A holder's request is too old by now.
     GiveUp(usize),
     HandBack(usize, Place),
-    Act(usize, Place),
+    /// A holder that an earlier life has left in service gives back what that life began.
+    GiveBack(usize, Place),
+    /// A holder writes down that it moves.
+    Record(usize, Place),
+    Act(usize),
     /// The new release is in service.
     Serve(usize),
     SayReady(usize, Place),

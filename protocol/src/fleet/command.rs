@@ -338,7 +338,7 @@ pub enum Order {
 }
 
 /// Why a permit may close.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Proof {
     /// The service is ready on this release, has been for `min_healthy` without a restart, and the
     /// balancer sends to it.
@@ -348,4 +348,12 @@ pub enum Proof {
     },
     /// By the holder's own disk, no disruptive step was taken.
     NeverBegan,
+    /// An earlier life began; this one has moved nothing, and its service serves as [`Proof::Ready`] says,
+    /// on whatever release.
+    Serves {
+        /// What runs.
+        release: ReleaseId,
+        /// The last `Begin` that the holder knows of. Where it has begun anew since, this proves nothing.
+        begun: Nonce,
+    },
 }

@@ -101,20 +101,21 @@ impl Fleet {
         self.check_life(by, incarnation)?;
         let permit = self.permits.get(&id).filter(|permit| permit.node == by);
         let permit = permit.ok_or(Refusal::Permit(id))?;
-        match proof {
-            Proof::Ready { release } => {
-                let in_this_life = matches!(
-                    permit.phase,
-                    PermitPhase::Begun { incarnation: begun, .. } if begun == incarnation
-                );
-                if !in_this_life || *release != permit.release {
-                    return Err(Refusal::Permit(id));
-                }
-                self.record_running(&permit.group.clone(), by, *release);
+        let proves = match (proof, permit.phase) {
+            (Proof::Ready { release }, PermitPhase::Begun { incarnation: begun, .. }) => {
+                begun == incarnation && *release == permit.release
             }
+            (Proof::Serves { begun, .. }, PermitPhase::Begun { nonce, .. }) => *begun == nonce,
+            (Proof::Ready { .. } | Proof::Serves { .. }, PermitPhase::Granted) => false,
             // The holder has moved nothing, whatever the log says of `Begin`: its echo came late or
             // not at all.
-            Proof::NeverBegan => {}
+            (Proof::NeverBegan, _) => true,
+        };
+        if !proves {
+            return Err(Refusal::Permit(id));
+        }
+        if let Proof::Ready { release } | Proof::Serves { release, .. } = proof {
+            self.record_running(&permit.group.clone(), by, *release);
         }
         self.permits.remove(&id);
         Ok(vec![Event::PermitChanged(id, by)])

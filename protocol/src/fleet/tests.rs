@@ -8,7 +8,7 @@ use super::command::{
 };
 use super::event::{Event, Refusal};
 use super::group::Ports;
-use super::permit::PermitKind;
+use super::permit::{PermitKind, PermitPhase};
 use super::{Applied, Fleet};
 use crate::artifact::header::{ChunkRef, Header};
 use crate::codec;
@@ -222,6 +222,29 @@ fn a_permit_closes_by_its_holder_s_proof_in_the_life_that_began_it_and_not_other
     mesh.ok(2, Command::Close { permit, incarnation, proof: ready });
     assert!(mesh.fleet.permits().is_empty());
     assert_eq!(mesh.fleet.groups()[&mesh.group].members[&node(2)].running, Some(mesh.new));
+}
+
+#[test]
+fn who_serves_in_a_later_life_gives_back_what_it_has_not_begun_anew() {
+    let mut mesh = Mesh::new(4, "1");
+    let old = mesh.fleet.groups()[&mesh.group].stable.unwrap();
+    let serves = |begun| Proof::Serves { release: old, begun: Nonce(begun) };
+    mesh.grant(&[2], PermitKind::Restart, &[]).unwrap();
+    assert!(mesh.close(2, 2, serves(0)).is_err(), "it has not begun");
+    mesh.begin(2).unwrap();
+    let PermitPhase::Begun { nonce: first, .. } = mesh.fleet.permit_of(node(2)).unwrap().phase
+    else {
+        panic!("it has begun")
+    };
+    mesh.ok(2, Command::Live { incarnation: Incarnation(2) });
+    let (permit, incarnation) = (mesh.permit(2), Incarnation(2));
+    let nonce = Nonce(first.0 + 1);
+    mesh.ok(2, Command::Begin { permit, incarnation, nonce });
+    let close = |begun| Command::Close { permit, incarnation, proof: serves(begun) };
+    assert!(mesh.say(2, close(first.0)).outcome.is_err(), "said before it began anew");
+    mesh.ok(2, close(nonce.0));
+    assert!(mesh.fleet.permits().is_empty());
+    assert_eq!(mesh.fleet.groups()[&mesh.group].members[&node(2)].running, Some(old));
 }
 
 #[test]

@@ -54,7 +54,8 @@ impl Peer {
         {
             return Err("the evidence does not allow it now".to_owned());
         }
-        if let Command::Close { permit, proof: Proof::Ready { .. }, .. } = &command
+        if let Command::Close { permit, proof: Proof::Ready { .. } | Proof::Serves { .. }, .. } =
+            &command
             && !coordinator.may_close(now, self.replica.fleet(), by, *permit)
         {
             return Err("its balancer is not seen to send to it yet".to_owned());

@@ -28,7 +28,8 @@ use crate::trust::key::SecretKey;
 pub(super) const LIFE: Incarnation = Incarnation(2);
 /// Begun in the life before.
 pub(super) const EARLIER: PermitPhase =
-    PermitPhase::Begun { incarnation: Incarnation(1), nonce: Nonce(3) };
+    PermitPhase::Begun { incarnation: Incarnation(1), nonce: EARLIER_NONCE };
+pub(super) const EARLIER_NONCE: Nonce = Nonce(3);
 pub(super) const PERMIT: PermitId = PermitId { granted_at: LogIndex(9), ordinal: 0 };
 
 pub(super) fn signed(sequence: u64) -> SignedHeader {
@@ -235,6 +236,16 @@ impl Holder {
             matches!(command, Command::Close { proof: Proof::Ready { .. }, .. })
         };
         self.proposals.iter().any(ready)
+    }
+
+    /// On what release, and after which begin.
+    pub(super) fn given_back(&self) -> Option<(ReleaseId, Nonce)> {
+        self.proposals.iter().find_map(|command| match command {
+            Command::Close { proof: Proof::Serves { release, begun }, .. } => {
+                Some((*release, *begun))
+            }
+            _ => None,
+        })
     }
 
     pub(super) fn handed_back(&self) -> bool {

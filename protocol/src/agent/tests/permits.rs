@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::holder::{EARLIER, Holder, LIFE, PERMIT, leased};
+use super::holder::{EARLIER, EARLIER_NONCE, Holder, LIFE, PERMIT, leased, signed};
 use super::web;
 use crate::agent::Input;
 use crate::agent::journal::Step;
@@ -251,19 +251,71 @@ fn a_service_that_crashes_while_its_node_asks_is_started_again() {
     assert!(holder.actions.contains(&ServiceAction::Start { release: Holder::old() }));
 }
 
-/// The leader lets one go on that has moved, whatever else is out of service. A service that its
-/// daemon has just found is not proven ready either, and serves.
+/// The leader lets one go on that is out of action, whatever else is. A service that its daemon has just
+/// found is not proven ready either, and serves; and so it does where an earlier life came no further than
+/// to write down that it moves.
 #[test]
-fn a_holder_says_that_it_goes_on_only_where_it_has_moved() {
-    for (begun, goes_on) in [(Some(PERMIT), true), (None, false)] {
+fn a_holder_says_that_it_goes_on_only_where_its_service_is_out_of_action() {
+    let old = Some(Holder::old());
+    let of_journal = [(Some(PERMIT), None, true), (Some(PERMIT), old, false), (None, old, false)];
+    for (begun, runs, goes_on) in of_journal {
         let mut holder = Holder::new(begun);
         holder.granted();
-        holder.runs(Some(Holder::old()));
-        let report = holder.agent.report(holder.now);
-        let condition = &report.services[&web()].condition;
+        holder.runs(runs);
+        let condition = holder.condition().unwrap();
         assert_eq!(matches!(condition, Condition::Moving { .. }), goes_on, "{condition:?}");
         assert!(!condition.is_available());
     }
+    let mut holder = Holder::new(Some(PERMIT));
+    holder.granted();
+    holder.take(Input::Service(web(), ServiceEvent::Found { running: old }));
+    assert_eq!(holder.condition(), Some(Condition::Unseen));
+    holder.take(Input::Service(web(), ServiceEvent::Probed(Err("status 503".to_owned()))));
+    assert!(matches!(holder.condition(), Some(Condition::Moving { .. })));
+}
+
+/// It may be what another one waits for that is out.
+#[test]
+fn who_serves_whatever_an_earlier_life_began_gives_its_permit_back_once_that_is_proven() {
+    let text = "[run]\ncommand = ['x']\nstop_timeout = '15s'\n[ready]\ntcp = '127.0.0.1:80'";
+    let service = parse(text).unwrap().spec;
+    let mut holder = Holder::of(Some(PERMIT), service.as_ref());
+    holder.granted_at(EARLIER);
+    holder.runs(Some(Holder::old()));
+    holder.passes(14);
+    assert!(holder.asked().is_some());
+    assert_eq!(holder.given_back(), None, "a stop may be under way");
+    holder.passes(2);
+    assert_eq!(holder.given_back(), Some((Holder::old(), EARLIER_NONCE)));
+    holder.proposals.clear();
+    holder.take(Input::Service(web(), ServiceEvent::Exited { reason: "x".into() }));
+    holder.passes(3);
+    assert_eq!(holder.given_back(), None, "it serves no more");
+    assert!(holder.asked().is_some(), "it goes on");
+}
+
+/// A person states that the node is fenced, which it is not, and the leader grants anew at once.
+#[test]
+fn a_permit_that_takes_the_place_of_one_under_way_begins_like_any_other() {
+    let text = "[run]\ncommand = ['x']\n[ready]\ntcp = '127.0.0.1:80'\n\
+                [drain]\nbalancer_delay = '3s'";
+    let mut holder = Holder::of(None, parse(text).unwrap().spec.as_ref());
+    holder.told();
+    holder.runs(Some(Holder::old()));
+    holder.granted();
+    holder.echoed();
+    holder.confirmed(0);
+    assert!(holder.drains());
+    holder.proposals.clear();
+    holder.actions.clear();
+    let other = PermitId { granted_at: LogIndex(12), ordinal: 0 };
+    let release = signed(3).id();
+    holder.assignment.lease = Some(Lease { id: other, release, ..leased(PermitPhase::Granted) });
+    holder.told();
+    holder.passes(30);
+    assert!(!holder.drains() && !holder.actions.contains(&ServiceAction::Stop));
+    assert_ne!(holder.condition(), None);
+    assert!(!matches!(holder.condition(), Some(Condition::Moving { .. })));
 }
 
 /// Or a leader might take a service that was not probed yet for one that is alive and not ready.

@@ -4,6 +4,7 @@
 use core::time::Duration;
 
 use crate::agent::journal::Step;
+use crate::agent::library::Library;
 use crate::agent::service::Process;
 use crate::failpoint::{self, Failpoint};
 use crate::fleet::command::{Command, Proof};
@@ -13,6 +14,7 @@ use crate::mutant::{self, Mutant};
 use crate::time::Instant;
 
 use super::assignment::Lease;
+use super::moving::stop_timeout;
 use super::{AfterRecording, REPEAT, Stance, Surroundings, Unit};
 
 /// Pause until a request that the leader has not taken is sent again, doubled each time. The leader may
@@ -96,6 +98,29 @@ impl Unit {
         }
     }
 
+    /// Its service serves, whatever an earlier life has begun: it gives its permit back once that is proven,
+    /// so that it and another one that is out do not wait for each other.
+    fn give_back(&mut self, at: Surroundings<'_>, life: Incarnation, lease: &Lease) {
+        let proven = self.serves_from(at.library).is_some_and(|proven| proven <= at.now);
+        let (Some(release), PermitPhase::Begun { nonce, .. }) =
+            (self.journal.installed, lease.phase)
+        else {
+            return;
+        };
+        if proven && self.repeat_due(at.now) {
+            let (permit, proof) = (lease.id, Proof::Serves { release, begun: nonce });
+            self.propose(Command::Close { permit, incarnation: life, proof });
+        }
+    }
+
+    /// From when on it is proven that what is installed serves, and not only until it ends by a stop that an
+    /// earlier life has asked for.
+    pub(super) fn serves_from(&self, library: &Library) -> Option<Instant> {
+        let spec = self.journal.installed.and_then(|release| library.service(release));
+        let ready = self.installed_ready_since()?;
+        Some(self.proven_at(ready, spec).max(ready.after(stop_timeout(spec))))
+    }
+
     /// Asks to begin, under a new number.
     fn ask(&mut self, at: Surroundings<'_>, permit: PermitId, first: Instant) {
         failpoint::reach(Failpoint::Granted);
@@ -123,9 +148,13 @@ impl Unit {
         if in_time && lease.phase == (PermitPhase::Begun { incarnation: life, nonce }) {
             return self.record_begun(at, lease.id, since);
         }
-        let in_vain = at.now.since(first) >= ASKS_FOR;
-        if self.has_left_alone(at, &lease) && (in_vain || !lease.may_start) {
-            return self.hand_back(at, lease.id);
+        if at.now.since(first) >= ASKS_FOR || !lease.may_start {
+            if self.has_left_alone(at, &lease) {
+                return self.hand_back(at, lease.id);
+            }
+            if self.installed_ready_since().is_some() && self.is_sent_to(at.now) {
+                return self.give_back(at, life, &lease);
+            }
         }
         if !in_time {
             return self.ask(at, lease.id, first);

@@ -286,7 +286,10 @@ impl Unit {
                 let proven = ready.map(|since| since.after(self.assignment.min_healthy));
                 [self.restart.due(), proven, self.has_business().then_some(self.repeat_at)]
             }
-            Stance::Asking { again_at, .. } => [Some(*again_at), self.restart.due(), None],
+            Stance::Asking { again_at, .. } => {
+                let proven = self.serves_from(at.library).map(|proven| proven.max(self.repeat_at));
+                [Some(*again_at), self.restart.due(), proven]
+            }
             Stance::Draining { since, .. } => {
                 let settled = since.after(self.blind_wait(spec));
                 let word = self.word.map(|(at, _)| at.after(EVIDENCE_AGE_MAX));
@@ -330,7 +333,7 @@ impl Unit {
     fn condition(&self, now: Instant) -> Condition {
         let moving = |step: &str| Condition::Moving { step: step.to_owned() };
         match &self.stance {
-            Stance::Steady | Stance::Asking { .. } if self.has_moved() => moving("going on"),
+            Stance::Steady | Stance::Asking { .. } if self.is_out() => moving("going on"),
             Stance::Steady
             | Stance::Asking { .. }
             | Stance::Recording(AfterRecording::Ask | AfterRecording::Adopt) => {
@@ -350,9 +353,17 @@ impl Unit {
         }
     }
 
-    /// Whether an earlier life has taken the service out of action under the permit that is open.
-    fn has_moved(&self) -> bool {
-        self.assignment.lease.as_ref().is_some_and(|lease| self.journal.begun() == Some(lease.id))
+    /// Whether an earlier life has left the service out of action under the permit that is open. Where the
+    /// old release serves, as that life came no further or its drain is over, going on takes it away like
+    /// the first time.
+    fn is_out(&self) -> bool {
+        let moved = self.moving_under().is_some();
+        moved && self.installed_ready_since().is_none() && !self.process.is_unseen()
+    }
+
+    /// The open permit under which this disk tells of a move.
+    fn moving_under(&self) -> Option<&Lease> {
+        self.assignment.lease.as_ref().filter(|lease| self.journal.begun() == Some(lease.id))
     }
 
     fn steady_condition(&self, now: Instant) -> Condition {

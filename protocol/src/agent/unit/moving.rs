@@ -48,8 +48,9 @@ impl Unit {
         if !under_way {
             return;
         }
-        let Some(lease) = &self.assignment.lease else {
-            // Closed, by this node's proof or by a person.
+        let Some(lease) = self.moving_under() else {
+            // Closed, by this node's proof or by a person. Another one, that came with the same news,
+            // has not begun.
             failpoint::reach(Failpoint::Closed);
             self.stance = Stance::Steady;
             self.target = None;
@@ -57,8 +58,9 @@ impl Unit {
             self.service(ServiceAction::WatchConnections(false));
             return;
         };
-        if self.target != Some(lease.release) {
-            self.target = Some(lease.release);
+        let release = lease.release;
+        if self.target != Some(release) {
+            self.target = Some(release);
             self.repeat_at = at.now;
             self.move_on(at);
         }
@@ -128,7 +130,7 @@ impl Unit {
     }
 
     pub(super) fn record_and_start(&mut self) {
-        if let Some(lease) = &self.assignment.lease {
+        if let Some(lease) = self.moving_under() {
             self.target = Some(lease.release);
         }
         self.journal.installed = self.target.or(self.journal.installed);
@@ -161,11 +163,11 @@ impl Unit {
             Process::Running { .. } => {
                 self.overdue = None;
                 let probing = Stance::Probing { since: at.now, proven: false };
-                let permitted = self.assignment.lease.is_some();
+                let permitted = self.moving_under().is_some();
                 self.stance = if permitted { probing } else { Stance::Steady };
                 self.advance(at);
             }
-            Process::Stopped { .. } if self.assignment.lease.is_some() => {
+            Process::Stopped { .. } if self.moving_under().is_some() => {
                 self.give_up(at, self.process.complaint());
             }
             Process::Stopped { .. } => {
@@ -183,4 +185,8 @@ pub(super) fn balancer_delay(spec: Option<&ServiceSpec>) -> Duration {
 
 pub(super) fn drain_timeout(spec: Option<&ServiceSpec>) -> Duration {
     spec.map_or(Duration::ZERO, |spec| spec.drain.timeout)
+}
+
+pub(super) fn stop_timeout(spec: Option<&ServiceSpec>) -> Duration {
+    spec.map_or(Duration::ZERO, |spec| spec.run.stop_timeout)
 }

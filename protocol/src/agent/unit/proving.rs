@@ -68,7 +68,7 @@ impl Unit {
     }
 
     /// Whether the balancers send to the service again, as far as anybody reads them.
-    fn is_sent_to(&self, now: Instant) -> bool {
+    pub(super) fn is_sent_to(&self, now: Instant) -> bool {
         !self.assignment.watched
             || self.traffic(now) == Traffic::Everywhere
             || mutant::active(Mutant::UnseenByBalancer)
@@ -82,7 +82,7 @@ impl Unit {
     }
 
     fn prove(&mut self, at: Surroundings<'_>, release: ReleaseId) {
-        let Some(lease) = &self.assignment.lease else { return };
+        let Some(lease) = self.moving_under() else { return };
         let Some(incarnation) = at.life else { return };
         let permit = lease.id;
         self.propose(Command::Close { permit, incarnation, proof: Proof::Ready { release } });
@@ -95,7 +95,7 @@ impl Unit {
     }
 
     pub(super) fn failed(&mut self, at: Surroundings<'_>, reason: String, told: bool) {
-        let Some(lease) = self.assignment.lease.clone() else { return };
+        let Some(lease) = self.moving_under().cloned() else { return };
         self.stance = Stance::Failed { reason: reason.clone(), told: told || lease.failed };
         if lease.failed && self.process.ready_since(lease.release).is_some() {
             // Late, and the proof is as good as ever: where the rollout was aborted nobody else could
