@@ -52,8 +52,9 @@ pub(super) fn check(
         };
         let begins = permit.has_begun() && old.and_then(nonce).is_none();
         let anew = !begins && permit.has_begun() && old.and_then(nonce) != nonce(permit);
-        // What is out of action goes on, and so does what is where it is to end.
-        let takes_away = anew && serves_another(judge, hosts, permit, decided.at);
+        // What is out of action goes on, and so does one that has moved and may move again: back, for one.
+        let untouched = !judge.moved.contains(&permit.id);
+        let takes_away = anew && untouched && serves_another(judge, hosts, permit, decided.at);
         if begins || takes_away {
             let out = holders(&|it| it.has_begun() || it.id <= permit.id);
             moved(judge, now, hosts, permit, decided, out, "begun")?;
