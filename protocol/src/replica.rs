@@ -16,6 +16,7 @@ use crate::fleet::{Applied, Fleet};
 use crate::id::{ChunkHash, LogIndex, NodeId};
 use crate::limits::{ENTRIES_PER_FRAME, SNAPSHOT_PIECE_BYTES};
 use crate::machine::Machine;
+use crate::membership::Roster;
 use crate::state::State;
 use crate::time::{Instant, earliest};
 
@@ -161,6 +162,11 @@ impl Replica {
     /// The replicated state, as far as this node has it.
     pub fn fleet(&self) -> &Fleet {
         self.state.fleet()
+    }
+
+    /// The members that it has.
+    pub fn roster(&self) -> &Arc<Roster> {
+        self.state.roster()
     }
 
     /// The entries after a place, as far as they are kept for those that follow.

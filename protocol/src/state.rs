@@ -8,15 +8,59 @@ use std::sync::{Arc, OnceLock};
 
 use crate::codec;
 use crate::consensus::Entry;
+use crate::fleet::event::Event;
 use crate::fleet::{Applied, Fleet};
 use crate::id::ChunkHash;
+use crate::membership::{Roster, RosterEntry};
 
 /// The state at one place of the log.
 #[derive(Debug, Default)]
 pub struct State {
     fleet: Fleet,
     snapshot: OnceLock<Snapshot>,
+    members: Members,
     next: OnceLock<Next>,
+}
+
+/// The members as membership goes by them, once somebody has asked.
+#[derive(Clone, Debug, Default)]
+struct Members {
+    roster: OnceLock<Arc<Roster>>,
+    /// The last ones before, which are often the same.
+    before: Option<Arc<Roster>>,
+}
+
+impl Members {
+    fn of(&self, fleet: &Fleet) -> &Arc<Roster> {
+        self.roster.get_or_init(|| {
+            let roster = roster_of(fleet);
+            match &self.before {
+                Some(before) if **before == roster => Arc::clone(before),
+                _ => Arc::new(roster),
+            }
+        })
+    }
+
+    /// Those after an entry.
+    fn after(&self, applied: &Applied) -> Self {
+        let concerns =
+            |event: &Event| matches!(event, Event::RosterChanged | Event::VoterAllotted(..));
+        if !applied.outcome.iter().flatten().any(concerns) {
+            return self.clone();
+        }
+        let before = self.roster.get().or(self.before.as_ref()).cloned();
+        Self { roster: OnceLock::new(), before }
+    }
+}
+
+fn roster_of(fleet: &Fleet) -> Roster {
+    let entries = fleet.members().iter().map(|(node, member)| RosterEntry {
+        node: *node,
+        zone: member.zone.clone(),
+        addresses: member.addresses.clone(),
+        voter: fleet.votes(*node),
+    });
+    entries.collect()
 }
 
 /// A state in bytes, and their BLAKE3 hash.
@@ -31,7 +75,7 @@ struct Next {
 
 impl From<Fleet> for State {
     fn from(fleet: Fleet) -> Self {
-        Self { fleet, snapshot: OnceLock::new(), next: OnceLock::new() }
+        Self::with(fleet, Members::default())
     }
 }
 
@@ -39,6 +83,11 @@ impl State {
     /// What has been agreed on.
     pub fn fleet(&self) -> &Fleet {
         &self.fleet
+    }
+
+    /// The members, as membership goes by them.
+    pub fn roster(&self) -> &Arc<Roster> {
+        self.members.of(&self.fleet)
     }
 
     /// The state in bytes.
@@ -52,13 +101,13 @@ impl State {
     /// The state after `entry`, which must be the one that follows in the log, and what it changed.
     pub fn after(this: Arc<Self>, entry: &Entry) -> (Arc<Self>, Arc<Applied>) {
         match Arc::try_unwrap(this) {
-            Ok(mut own) => Self::take(core::mem::take(&mut own.fleet), entry),
+            Ok(mut own) => Self::take(core::mem::take(&mut own.fleet), &own.members, entry),
             Err(shared) => {
                 let known = shared.next.get().filter(|next| next.entry == *entry);
                 if let Some(next) = known {
                     return (Arc::clone(&next.state), Arc::clone(&next.applied));
                 }
-                let (state, applied) = Self::take(shared.fleet.clone(), entry);
+                let (state, applied) = Self::take(shared.fleet.clone(), &shared.members, entry);
                 let (entry, kept) = (entry.clone(), Arc::clone(&applied));
                 // Whoever was faster with another entry, as no consensus would have it, keeps the place.
                 let next = Next { entry, applied: kept, state: Arc::clone(&state) };
@@ -68,9 +117,14 @@ impl State {
         }
     }
 
-    fn take(mut fleet: Fleet, entry: &Entry) -> (Arc<Self>, Arc<Applied>) {
+    fn take(mut fleet: Fleet, before: &Members, entry: &Entry) -> (Arc<Self>, Arc<Applied>) {
         let applied = fleet.apply(fleet.applied().next(), entry);
-        (Arc::new(fleet.into()), Arc::new(applied))
+        let members = before.after(&applied);
+        (Arc::new(Self::with(fleet, members)), Arc::new(applied))
+    }
+
+    fn with(fleet: Fleet, members: Members) -> Self {
+        Self { fleet, snapshot: OnceLock::new(), members, next: OnceLock::new() }
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::codec;
 use crate::id::NodeId;
-use crate::membership::{Address, RosterEntry};
+use crate::membership::{Address, Roster};
 use crate::time::Instant;
 
 /// Members whose addresses are remembered: for a mesh of which nine in ten have moved since, enough
@@ -42,17 +42,12 @@ impl Book {
 
     /// Follows the roster: the neighbours and the voters first, then as many others as there is room
     /// for. Who is no member is forgotten.
-    pub(super) fn follow(
-        &mut self,
-        me: NodeId,
-        roster: &BTreeMap<NodeId, RosterEntry>,
-        near: &BTreeSet<NodeId>,
-    ) {
-        let rank = |entry: &&RosterEntry| !(entry.voter || near.contains(&entry.node));
-        let mut entries: Vec<_> = roster.values().filter(|entry| entry.node != me).collect();
-        entries.sort_by_key(rank);
+    pub(super) fn follow(&mut self, me: NodeId, roster: &Roster, near: &BTreeSet<NodeId>) {
+        let first: BTreeSet<_> = roster.voters().chain(near.iter().copied()).collect();
+        let others = roster.nodes().filter(|node| !first.contains(node));
+        let ranked = first.iter().copied().chain(others).filter(|node| *node != me);
         let old = core::mem::take(&mut self.known);
-        for entry in entries.into_iter().take(BOOK_MAX) {
+        for entry in ranked.filter_map(|node| roster.get(node)).take(BOOK_MAX) {
             let before = old.get(&entry.node).map(Vec::as_slice).unwrap_or_default();
             self.known.insert(entry.node, merge(&entry.addresses, before));
         }

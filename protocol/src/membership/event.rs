@@ -1,7 +1,9 @@
 //! What a membership is told, and what it wants done.
 
+use std::sync::Arc;
+
 use crate::id::{NodeId, ZoneName};
-use crate::membership::{Address, RosterEntry};
+use crate::membership::{Address, Roster};
 
 /// What can happen to a membership.
 #[derive(Clone, Debug)]
@@ -9,7 +11,7 @@ pub enum Input {
     /// The moment of `poll_timeout` is here.
     Timeout,
     /// The committed members have changed.
-    Roster(Vec<RosterEntry>),
+    Roster(Arc<Roster>),
     /// Addresses at which the mesh may be found.
     Bootstrap(Vec<Address>),
     /// The address book that was last given out by [`Output::Remember`].

@@ -13,6 +13,7 @@
 
 mod address;
 mod book;
+mod circles;
 mod dialer;
 mod event;
 mod roster;
@@ -22,11 +23,12 @@ mod view;
 
 pub use address::{Address, AddressError};
 pub use event::{Input, Output};
-pub use roster::{RosterEntry, Status};
+pub use roster::{Roster, RosterEntry, Status};
 pub use view::FULL_MESH_MAX;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::id::NodeId;
 use crate::machine::Machine;
@@ -94,7 +96,7 @@ struct Absent {
 #[derive(Debug)]
 pub struct Membership {
     me: NodeId,
-    roster: BTreeMap<NodeId, RosterEntry>,
+    roster: Arc<Roster>,
     view: BTreeSet<NodeId>,
     links: BTreeMap<NodeId, Link>,
     absent: BTreeMap<NodeId, Absent>,
@@ -114,7 +116,7 @@ impl Membership {
     pub fn new(me: NodeId, seed: u64) -> Self {
         Self {
             me,
-            roster: BTreeMap::new(),
+            roster: Arc::default(),
             view: BTreeSet::new(),
             links: BTreeMap::new(),
             absent: BTreeMap::new(),
@@ -146,7 +148,7 @@ impl Membership {
     }
 
     fn is_member(&self) -> bool {
-        self.roster.contains_key(&self.me)
+        self.roster.get(self.me).is_some()
     }
 
     fn wants(&self, node: NodeId) -> bool {
@@ -155,17 +157,15 @@ impl Membership {
 
     // --- the roster -------------------------------------------------------------------------------
 
-    fn take_roster(&mut self, roster: Vec<RosterEntry>) {
-        let roster: BTreeMap<_, _> = roster.into_iter().map(|entry| (entry.node, entry)).collect();
-        if roster == self.roster {
+    fn take_roster(&mut self, roster: Arc<Roster>) {
+        if Arc::ptr_eq(&roster, &self.roster) || roster == self.roster {
             return;
         }
         let before = core::mem::replace(&mut self.roster, roster);
-        for node in before.into_keys().filter(|node| !self.roster.contains_key(node)) {
-            if self.links.contains_key(&node) {
-                let reason = "it is no member any more".to_owned();
-                self.outputs.push_back(Output::HangUp { node, reason });
-            }
+        let gone = |node: &NodeId| before.get(*node).is_some() && self.roster.get(*node).is_none();
+        for node in self.links.keys().copied().filter(gone) {
+            let reason = "it is no member any more".to_owned();
+            self.outputs.push_back(Output::HangUp { node, reason });
         }
         self.view = view::choose(self.me, &self.roster);
         self.book.follow(self.me, &self.roster, &self.view);
@@ -200,7 +200,7 @@ impl Membership {
         if let Some(address) = &link.address {
             self.book.worked(node, address);
         }
-        let zone = self.roster.get(&node).and_then(|entry| entry.zone.clone());
+        let zone = self.roster.get(node).and_then(|entry| entry.zone.clone());
         self.outputs.push_back(Output::Up { node, zone });
     }
 
@@ -224,7 +224,7 @@ impl Membership {
     /// Where `node` may be reached, the best first.
     fn addresses(&self, node: NodeId) -> Vec<Address> {
         match self.book.addresses(node) {
-            [] => self.roster.get(&node).map(|it| book::merge(&it.addresses, &[])),
+            [] => self.roster.get(node).map(|it| book::merge(&it.addresses, &[])),
             known => Some(known.to_vec()),
         }
         .unwrap_or_default()
@@ -326,7 +326,7 @@ impl Membership {
     }
 
     fn dial(&mut self, now: Instant, address: Address, expect: Option<NodeId>) -> bool {
-        let own = self.roster.get(&self.me).is_some_and(|it| it.addresses.contains(&address));
+        let own = self.roster.get(self.me).is_some_and(|it| it.addresses.contains(&address));
         let may = !own && self.dialer.may_dial(now, &address);
         if may {
             self.outputs.push_back(Output::Dial { address, expect });
@@ -339,7 +339,7 @@ impl Membership {
         let settled = self.is_member();
         let (view, leader, roster) = (&self.view, self.leader, &self.roster);
         for (node, link) in &mut self.links {
-            let own = link.admitted && link.address.is_some() && roster.contains_key(node);
+            let own = link.admitted && link.address.is_some() && roster.get(*node).is_some();
             if !settled || !own || view.contains(node) || leader == Some(*node) {
                 link.unwanted_since = None;
                 continue;

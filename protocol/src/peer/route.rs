@@ -1,6 +1,7 @@
 //! Who hears what: frames to machines, and the outputs of one machine to the inputs of others.
 
 use core::time::Duration;
+use std::sync::Arc;
 
 use crate::agent;
 use crate::codec;
@@ -13,7 +14,7 @@ use crate::gossip::{self, Head};
 use crate::id::{GroupName, NodeId, Question, ReleaseId};
 use crate::limits::CONTROL_FRAME_BYTES_MAX;
 use crate::machine::Machine as _;
-use crate::membership::{self, Address, RosterEntry};
+use crate::membership::{self, Address};
 use crate::peer::event::{Note, Output};
 use crate::peer::requests::OWN;
 use crate::peer::sessions::Standing;
@@ -80,13 +81,7 @@ impl Peer {
         if fleet.members().is_empty() {
             return;
         }
-        let entry = |(node, member): (&NodeId, &crate::fleet::roster::Member)| RosterEntry {
-            node: *node,
-            zone: member.zone.clone(),
-            addresses: member.addresses.clone(),
-            voter: fleet.votes(*node),
-        };
-        let roster: Vec<_> = fleet.members().iter().map(entry).collect();
+        let roster = Arc::clone(self.replica.roster());
         let nodes = roster.len();
         let changed = self.sessions.follow(self.config.node, fleet);
         self.membership.handle(now, membership::Input::Roster(roster));
@@ -176,7 +171,7 @@ impl Peer {
             let own = self.voter.as_ref().and_then(consensus::Voter::snapshot);
             let own = own.filter(|(meta, _)| meta.hash == *hash);
             if let Some((meta, bytes)) = own {
-                let (index, bytes) = (meta.index, std::sync::Arc::clone(bytes));
+                let (index, bytes) = (meta.index, Arc::clone(bytes));
                 self.replica.offer(index, *hash, bytes);
             }
         }

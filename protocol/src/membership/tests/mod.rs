@@ -10,7 +10,7 @@ use crate::membership::{Input, Membership, Output, Status};
 use crate::rng::Rng;
 use crate::time::Instant;
 
-use net::{Net, SECOND, address, node_id, roster};
+use net::{Net, SECOND, address, node_id, roster, shared};
 
 const NEIGHBOURS_MAX: usize = 32;
 
@@ -102,7 +102,7 @@ fn the_down_are_dialled_rarely_and_never_given_up() {
     let dials = net.dials() - before;
     assert!((19 * 50..=19 * 90).contains(&dials), "{dials} dials of 19 nodes in ten minutes");
     net.start(7);
-    net.feed(7, Input::Roster(roster(20, 3)));
+    net.feed(7, Input::Roster(shared(&roster(20, 3))));
     net.run(3 * SECOND);
     assert_eq!(net.neighbours(7).len(), 19);
 }
@@ -186,7 +186,7 @@ fn the_removed_are_hung_up_on_and_not_dialled_again() {
     net.run(10 * SECOND);
     let rest = roster(19, 3);
     for at in 0..19 {
-        net.feed(at, Input::Roster(rest.clone()));
+        net.feed(at, Input::Roster(shared(&rest)));
     }
     assert_eq!(net.neighbours(19), Vec::<usize>::new());
     net.crash(19);
@@ -250,7 +250,7 @@ fn who_is_not_heard_is_silent_though_connected() {
 #[test]
 fn who_hangs_up_at_once_is_dialled_ever_more_rarely() {
     let mut membership = Membership::new(node_id(0), 1);
-    membership.handle(Instant::ZERO, Input::Roster(roster(2, 1)));
+    membership.handle(Instant::ZERO, Input::Roster(shared(&roster(2, 1))));
     let mut dials = 0;
     for tick in 0..2400 {
         let now = Instant::ZERO.after(Duration::from_millis(50) * tick);
@@ -298,7 +298,7 @@ fn the_address_that_worked_is_tried_first_from_then_on() {
         now = now.after(Duration::from_millis(50));
         membership.handle(now, Input::Timeout);
     };
-    membership.handle(Instant::ZERO, Input::Roster(members));
+    membership.handle(Instant::ZERO, Input::Roster(shared(&members)));
     assert_eq!(wait_for_dial(&mut membership).1, two[0]);
     let (at, second) = wait_for_dial(&mut membership);
     assert_eq!(second, two[1], "the first does not answer");

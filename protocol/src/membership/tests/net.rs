@@ -2,10 +2,11 @@
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::id::NodeId;
 use crate::machine::Machine as _;
-use crate::membership::{Address, Input, Membership, Output, RosterEntry};
+use crate::membership::{Address, Input, Membership, Output, Roster, RosterEntry};
 use crate::rng::Rng;
 use crate::time::Instant;
 
@@ -17,6 +18,10 @@ pub(super) fn node_id(at: usize) -> NodeId {
 
 pub(super) fn address(at: usize) -> Address {
     format!("host{at}:7400").parse().unwrap()
+}
+
+pub(super) fn shared(roster: &[RosterEntry]) -> Arc<Roster> {
+    Arc::new(roster.iter().cloned().collect())
 }
 
 /// `count` members in `zones` zones, the first five of them voters.
@@ -105,7 +110,7 @@ impl Net {
 
     pub(super) fn tell_all(&mut self, roster: &[RosterEntry]) {
         for at in 0..self.hosts.len() {
-            self.feed(at, Input::Roster(roster.to_vec()));
+            self.feed(at, Input::Roster(shared(roster)));
         }
     }
 
