@@ -11,7 +11,7 @@ use crate::agent::report::Report;
 use crate::consensus::VoterMessage;
 use crate::fleet::command::{Candidate, Command};
 use crate::gossip::GossipMessage;
-use crate::id::{GroupName, Question};
+use crate::id::{PermitId, Question};
 use crate::replica::LogMessage;
 use crate::swarm::SwarmMessage;
 use crate::trust::certificate::Certificate;
@@ -41,8 +41,8 @@ pub enum Message {
     Ask(u64, Question),
     /// To the leader: how the sender stands.
     Report(Report),
-    /// From the leader to the holder of a permit: what the balancers of this group do for it.
-    Balancers(GroupName, Word),
+    /// From the leader to the holder of a permit: what the balancers do for it.
+    Balancers(PermitId, Word),
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use crate::artifact::header::{ChunkRef, SignedHeader};
 use crate::codec;
 use crate::disk::{Batch, Key, Token};
 use crate::fleet::command::Command;
-use crate::id::{GroupName, Incarnation, Question, ReleaseId};
+use crate::id::{GroupName, Incarnation, PermitId, Question, ReleaseId};
 use crate::machine::Machine;
 use crate::rng::Rng;
 use crate::swarm::{Bitmap, ObjectId};
@@ -69,7 +69,7 @@ pub enum Input {
     /// What the balancer beside this node was seen to do for a group.
     Sight(GroupName, Sight),
     /// What the balancers were seen to do for this node's service in a group, as the leader says.
-    Word(GroupName, Word),
+    Word(PermitId, Word),
     /// The leader has not taken what was proposed.
     NotTaken,
     /// A batch is on disk.
@@ -226,6 +226,12 @@ impl Agent {
         self.collect_unit(name);
     }
 
+    /// Whose open permit this is.
+    fn holder_of(&self, permit: PermitId) -> Option<GroupName> {
+        let holds = |unit: &Unit| unit.permit() == Some(permit);
+        self.units.iter().find(|(_, unit)| holds(unit)).map(|(name, _)| name.clone())
+    }
+
     fn with_all_units(&mut self, now: Instant, act: fn(&mut Unit, Surroundings<'_>)) {
         let names: Vec<_> = self.units.keys().cloned().collect();
         for name in names {
@@ -367,11 +373,16 @@ impl Machine for Agent {
             Input::Fetched(object) => self.library.complete(object),
             Input::Progress(release, thousandths) => self.progressed(now, release, thousandths),
             Input::Asked(term, question) => {
-                self.asked = (term, question);
+                // A leader that repeats old ones would have old words on the balancers taken for new.
+                self.asked = self.asked.max((term, question));
                 self.with_all_units(now, Unit::advance); // what nobody has looked at meanwhile is no evidence
             }
             Input::Sight(name, sight) => self.looked(now, name, sight),
-            Input::Word(name, word) => self.with_unit(now, &name, |unit, at| unit.hear(at, word)),
+            Input::Word(permit, word) => {
+                if let Some(name) = self.holder_of(permit) {
+                    self.with_unit(now, &name, |unit, at| unit.hear(at, word));
+                }
+            }
             Input::NotTaken => self.with_all_units(now, Unit::not_taken),
             Input::Persisted(token) => {
                 if let Some(name) = self.writes.remove(&token) {

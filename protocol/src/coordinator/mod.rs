@@ -79,7 +79,7 @@ pub enum Output {
     /// A change of the voters.
     Voters(VoterStep),
     /// Tell the holder of a permit what the balancers of this group do for it.
-    Tell(NodeId, GroupName, Word),
+    Tell(NodeId, PermitId, Word),
 }
 
 /// The leader's judgement.
@@ -223,8 +223,7 @@ impl Coordinator {
             let word = self.evidence.traffic(now, fleet, &permit.group, permit.node);
             let Some(word) = word else { continue };
             if before.get(&permit.id) != Some(&word) {
-                let group = permit.group.clone();
-                self.outputs.push_back(Output::Tell(permit.node, group, word));
+                self.outputs.push_back(Output::Tell(permit.node, permit.id, word));
             }
             self.told.insert(permit.id, word);
         }

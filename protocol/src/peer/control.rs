@@ -311,8 +311,8 @@ impl Peer {
                     let me = self.config.node;
                     self.append(now, me, OWN, command);
                 }
-                coordinator::Output::Tell(holder, group, word) => {
-                    self.tell_holder(now, holder, group, word);
+                coordinator::Output::Tell(holder, permit, word) => {
+                    self.tell_holder(now, holder, permit, word);
                 }
                 coordinator::Output::Voters(step) => self.change_voters(now, step),
             }

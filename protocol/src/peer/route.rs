@@ -11,7 +11,7 @@ use crate::disk::Key;
 use crate::fleet::command::Command;
 use crate::fleet::group::{Group, Ports};
 use crate::gossip::{self, Head};
-use crate::id::{GroupName, NodeId, Question, ReleaseId};
+use crate::id::{GroupName, NodeId, PermitId, Question, ReleaseId};
 use crate::limits::CONTROL_FRAME_BYTES_MAX;
 use crate::machine::Machine as _;
 use crate::membership::{self, Address};
@@ -157,9 +157,9 @@ impl Peer {
                 }
             }
             Message::Report(report) => self.take_report(now, from, report),
-            Message::Balancers(group, word) => {
+            Message::Balancers(permit, word) => {
                 if self.leader == Some(from) {
-                    self.agent.handle(now, agent::Input::Word(group, word));
+                    self.agent.handle(now, agent::Input::Word(permit, word));
                 }
             }
         }
@@ -199,13 +199,13 @@ impl Peer {
         &mut self,
         now: Instant,
         holder: NodeId,
-        group: GroupName,
+        permit: PermitId,
         word: agent::balancer::Word,
     ) {
         if holder == self.config.node {
-            self.agent.handle(now, agent::Input::Word(group, word));
+            self.agent.handle(now, agent::Input::Word(permit, word));
         } else if self.sessions.is_member(holder) {
-            self.send(holder, &Message::Balancers(group, word));
+            self.send(holder, &Message::Balancers(permit, word));
         }
     }
 

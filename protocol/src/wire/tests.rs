@@ -10,7 +10,7 @@ use crate::artifact::header::SignedHeader;
 use crate::codec;
 use crate::consensus::Entry;
 use crate::gossip::Head;
-use crate::id::{ChunkHash, Incarnation, LogIndex, NodeId, ReleaseId};
+use crate::id::{ChunkHash, GroupName, Incarnation, LogIndex, NodeId, PermitId, ReleaseId};
 use crate::swarm::{Bitmap, ObjectId, Part};
 use crate::trust;
 use crate::trust::key::SecretKey;
@@ -124,7 +124,8 @@ fn balancers() -> Vec<(&'static str, Message)> {
         ..Report::default()
     };
     let word = |traffic| Word { traffic, asked: (2, Question(5)) };
-    let said = |traffic| Message::Balancers(web.clone(), word(traffic));
+    let permit = PermitId { granted_at: LogIndex(9), ordinal: 1 };
+    let said = |traffic| Message::Balancers(permit, word(traffic));
     vec![
         ("report-balancers", Message::Report(report)),
         ("balancers-unknown", said(Traffic::Unknown)),

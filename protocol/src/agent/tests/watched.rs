@@ -2,14 +2,14 @@
 
 use core::time::Duration;
 
-use super::holder::Holder;
+use super::holder::{Holder, PERMIT};
 use super::web;
 use crate::agent::Input;
 use crate::agent::balancer::{Traffic, Word};
 use crate::agent::service::ServiceEvent;
 use crate::agent::unit::ServiceAction;
 use crate::fleet::command::{Command, Proof};
-use crate::id::Question;
+use crate::id::{LogIndex, PermitId, Question};
 
 /// A holder that has told the balancer to drain, after the leader's question 5.
 fn draining() -> Holder {
@@ -26,7 +26,7 @@ fn draining() -> Holder {
 }
 
 fn hears(holder: &mut Holder, asked: u64, traffic: Traffic) {
-    holder.take(Input::Word(web(), Word { traffic, asked: (1, Question(asked)) }));
+    holder.take(Input::Word(PERMIT, Word { traffic, asked: (1, Question(asked)) }));
 }
 
 /// The old process ends, and the new one is ready.
@@ -65,6 +65,19 @@ fn what_the_balancers_did_before_it_drained_is_no_word() {
     hears(&mut holder, 5, Traffic::Nowhere { sessions: 0 });
     holder.passes(1);
     assert!(!stops(&holder));
+}
+
+/// As a member may repeat that once led.
+#[test]
+fn a_word_for_another_permit_and_an_old_question_are_nothing() {
+    let mut holder = draining();
+    let other = PermitId { granted_at: LogIndex(8), ordinal: 0 };
+    let word = Word { traffic: Traffic::Nowhere { sessions: 0 }, asked: (1, Question(6)) };
+    holder.take(Input::Word(other, word));
+    holder.passes(1);
+    assert!(!stops(&holder));
+    holder.take(Input::Asked(1, Question(2)));
+    assert_eq!(holder.agent.report(holder.now).question, (1, Question(5)));
 }
 
 #[test]

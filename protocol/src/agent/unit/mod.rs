@@ -224,7 +224,12 @@ impl Unit {
         }
     }
 
-    /// The leader says what the balancers do.
+    /// The permit that is open for it.
+    pub fn permit(&self) -> Option<PermitId> {
+        self.assignment.lease.as_ref().map(|lease| lease.id)
+    }
+
+    /// The leader says what the balancers do for the holder of its permit.
     pub fn hear(&mut self, at: Surroundings<'_>, word: Word) {
         self.word = Some((at.now, word));
         self.advance(at);
