@@ -4,6 +4,8 @@
 //! new entries to its neighbours, and what was missed is pulled from any neighbour whose log is
 //! further. Committed entries are the same everywhere, so it does not matter from where they come.
 
+mod push;
+
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,6 +21,8 @@ use crate::machine::Machine;
 use crate::membership::Roster;
 use crate::state::State;
 use crate::time::{Instant, earliest};
+
+use push::Push;
 
 /// Bytes of entries in one frame, so that it stays under the limit of a control frame.
 const ENTRY_BYTES_PER_FRAME: usize = 512 * 1024;
@@ -70,6 +74,7 @@ pub enum LogMessage {
         /// From which byte on.
         offset: u64,
         /// The bytes.
+        #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
     },
 }
@@ -113,7 +118,9 @@ pub enum Output {
     Replaced,
     /// Say this to a neighbour.
     Send(NodeId, LogMessage),
-    /// Say this to every neighbour.
+    /// Say this to a neighbour, if it is one and follows.
+    Tell(NodeId, LogMessage),
+    /// Say this to every neighbour that follows.
     Push(LogMessage),
     /// Keep this on disk when convenient.
     Keep(Arc<[u8]>),
@@ -145,7 +152,7 @@ pub struct Replica {
     offered: Option<Offer>,
     pulling: Option<(NodeId, Instant)>,
     download: Option<Download>,
-    fresh: Vec<Entry>,
+    push: Push,
     leads: bool,
     unkept: bool,
     keep_at: Option<Instant>,
@@ -190,7 +197,7 @@ impl Replica {
         let (state, applied) = State::after(core::mem::take(&mut self.state), &entry);
         self.state = state;
         if self.leads {
-            self.fresh.push(entry.clone());
+            self.push.add(now, entry.clone(), &applied, self.state.fleet().members().len());
         }
         self.tail.push_back((index, entry));
         if self.tail.len() > self.tail_max {
@@ -211,19 +218,6 @@ impl Replica {
         self.unkept = true;
         self.keep_at.get_or_insert(now.after(KEEP_WITHIN));
         self.outputs.push_back(Output::Replaced);
-    }
-
-    fn push_fresh(&mut self) {
-        let entries = core::mem::take(&mut self.fresh);
-        if entries.is_empty() || !self.leads {
-            return;
-        }
-        let first = LogIndex(self.fleet().applied().0 + 1 - entries.len() as u64);
-        for (at, entries) in (0..).zip(entries.chunks(ENTRIES_PER_FRAME)) {
-            let first = LogIndex(first.0 + at * ENTRIES_PER_FRAME as u64);
-            self.outputs
-                .push_back(Output::Push(LogMessage::Entries { first, entries: entries.to_vec() }));
-        }
     }
 
     fn pull(&mut self, now: Instant, from: NodeId) {
@@ -418,9 +412,12 @@ impl Machine for Replica {
                     self.drop_download();
                 }
             }
-            Input::Lead(leads) => self.leads = leads,
+            Input::Lead(leads) => {
+                self.leads = leads;
+                self.push.drop_all();
+            }
         }
-        self.push_fresh();
+        self.outputs.extend(self.push.take(now, self.state.fleet().applied()));
         self.keep(now);
     }
 
@@ -431,6 +428,6 @@ impl Machine for Replica {
     fn poll_timeout(&self) -> Option<Instant> {
         let answer = self.pulling.map(|(_, deadline)| deadline);
         let piece = self.download.as_ref().map(|download| download.deadline);
-        earliest(earliest(answer, piece), self.keep_at)
+        [answer, piece, self.keep_at, self.push.due()].into_iter().fold(None, earliest)
     }
 }

@@ -94,6 +94,7 @@ impl Header {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignedHeader {
     /// The frame of a [`Header`]. Its hash is the release's id.
+    #[serde(with = "serde_bytes")]
     pub bytes: Vec<u8>,
     /// Each publisher's key and its signature of `bytes`.
     pub signatures: Vec<(KeyId, Signature)>,
@@ -101,7 +102,7 @@ pub struct SignedHeader {
 
 /// An Ed25519 signature.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Signature(pub Vec<u8>);
+pub struct Signature(#[serde(with = "serde_bytes")] pub Vec<u8>);
 
 impl core::fmt::Debug for Signature {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {

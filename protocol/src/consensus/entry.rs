@@ -23,7 +23,7 @@ pub struct LogEntry {
 pub(super) enum Body {
     /// A new leader's first entry, or a change that came too late.
     Nothing,
-    Command(Vec<u8>),
+    Command(#[serde(with = "serde_bytes")] Vec<u8>),
     Change(Change),
 }
 

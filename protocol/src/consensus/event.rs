@@ -161,7 +161,7 @@ pub enum Output {
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Entry {
     /// A command, as it was proposed.
-    Command(Vec<u8>),
+    Command(#[serde(with = "serde_bytes")] Vec<u8>),
     /// The membership from here on.
     Voters(Membership),
     /// Nothing: a new leader's first entry.

@@ -2,7 +2,7 @@
 //!
 //! A header that is published here is pushed to every neighbour at once; one that came from a
 //! neighbour is announced to the others, and whoever lacks it pulls it. Each second a digest of all
-//! that a node has goes to each neighbour (every two where they agree), and where two differ they
+//! that a node has goes to each neighbour (every two or three where they agree), and where two differ they
 //! exchange lists of ids: so a push that was lost, or a partition, heals. The digest is also the sign of
 //! life that membership waits for.
 //!
@@ -36,6 +36,9 @@ use shelf::{HEADERS_MAX, Shelf};
 
 /// Pause between two digests to the same neighbour; up to a fifth of it is added as jitter.
 const DIGEST_EVERY: Duration = Duration::from_secs(1);
+
+/// With more neighbours than this a node hears from some of them all the time.
+const CROWD: usize = 20;
 
 /// News that come thick and fast are told only so often.
 const NEWS_EVERY: Duration = Duration::from_millis(20);
@@ -320,7 +323,8 @@ impl Gossip {
         self.digest_at = now.after(DIGEST_EVERY + Duration::from_millis(jitter));
         let (ours, head) = (self.shelf.digest(), self.head);
         let digest = GossipMessage::Digest(ours, head);
-        let due = |it: &mut Neighbour| it.is_due(ours, head);
+        let crowd = self.neighbours.len() > CROWD;
+        let due = |it: &mut Neighbour| it.is_due(ours, head, crowd);
         let due = self.neighbours.iter_mut().filter_map(|(node, it)| due(it).then_some(*node));
         for to in due.collect::<Vec<_>>() {
             self.send(to, digest.clone());

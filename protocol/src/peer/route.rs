@@ -336,6 +336,11 @@ impl Peer {
                     self.house.untold = Untold::all();
                 }
                 replica::Output::Send(to, message) => self.send(to, &Message::Log(message)),
+                replica::Output::Tell(to, message) => {
+                    if self.sessions.is_member(to) && !self.fleet().votes(to) {
+                        self.send(to, &Message::Log(message));
+                    }
+                }
                 replica::Output::Push(message) => self.push(&message),
                 replica::Output::Keep(bytes) => {
                     self.persist(Owner::Nobody, vec![(Key::Fleet, Some(bytes))]);

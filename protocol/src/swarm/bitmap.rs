@@ -36,7 +36,11 @@ pub struct Bitmap {
 enum Packed {
     Empty(u32),
     Full(u32),
-    Some { len: u32, bytes: Vec<u8> },
+    Some {
+        len: u32,
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    },
 }
 
 impl Bitmap {

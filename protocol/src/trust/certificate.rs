@@ -35,6 +35,7 @@ pub enum Role {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificate {
     /// The frame of a [`Grant`].
+    #[serde(with = "serde_bytes")]
     pub grant: Vec<u8>,
     /// The root's signature of `grant`.
     pub by_root: Signature,

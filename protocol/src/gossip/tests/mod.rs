@@ -74,6 +74,21 @@ fn where_nothing_happens_a_neighbour_hears_a_digest_every_two_seconds_and_nothin
 }
 
 #[test]
+fn in_a_crowd_a_neighbour_hears_a_digest_every_three_seconds_also_while_the_log_moves() {
+    let mut net = Net::linked(40, 2);
+    (0..40).for_each(|at| net.feed(at, Input::Head(head(0))));
+    net.run(10 * SECOND);
+    net.forget_counts();
+    for index in 1..=60 {
+        (0..40).for_each(|at| net.feed(at, Input::Head(head(index - at as u64 % 2))));
+        net.run(SECOND);
+    }
+    let links = net.links.len() * 2;
+    // Each 3.0 to 3.6 s.
+    assert!((links * 16..=links * 20).contains(&net.sent("digest")), "{}", net.sent("digest"));
+}
+
+#[test]
 fn a_neighbour_that_says_something_else_hears_a_digest_each_second() {
     let mut victim = Victim::new();
     let mut digests = |theirs: [u8; 32]| {

@@ -1,0 +1,144 @@
+//! How a leader hands new entries on: to everybody at once or, in a large mesh, to those whom they concern at
+//! once and to the rest in batches.
+
+use core::time::Duration;
+use std::collections::BTreeSet;
+
+use crate::consensus::Entry;
+use crate::fleet::Applied;
+use crate::fleet::event::Event;
+use crate::id::{LogIndex, NodeId};
+use crate::limits::ENTRIES_PER_FRAME;
+use crate::membership::FULL_MESH_MAX;
+use crate::replica::{LogMessage, Output};
+use crate::time::Instant;
+
+/// How long what others do under their permits is gathered in a large mesh. With k at one percent of N, what a
+/// leader says in a second would grow with N² otherwise: each of k restarts is told to N nodes three times.
+/// Less than a neighbour takes to find out by itself, so that nobody asks for it meanwhile.
+const GATHER: Duration = Duration::from_millis(500);
+
+/// Entries that were applied on a leader and not told to all that follow.
+#[derive(Debug, Default)]
+pub(super) struct Push {
+    entries: Vec<Entry>,
+    /// Those whom the ones concern that nobody was told.
+    concerned: BTreeSet<NodeId>,
+    /// When all are told.
+    due: Option<Instant>,
+}
+
+impl Push {
+    /// An entry was applied in a mesh of `members`.
+    pub(super) fn add(&mut self, now: Instant, entry: Entry, applied: &Applied, members: usize) {
+        let mut of_few = members > FULL_MESH_MAX;
+        self.entries.push(entry);
+        self.concerned.extend(applied.origin.map(|(node, _)| node));
+        for event in applied.outcome.iter().flatten() {
+            match event {
+                Event::PermitChanged(_, node) => _ = self.concerned.insert(*node),
+                Event::RosterChanged
+                | Event::VoterAllotted(..)
+                | Event::GroupChanged(_)
+                | Event::ReleaseRegistered
+                | Event::RolloutChanged(_) => of_few = false,
+            }
+        }
+        let latest = if of_few { now.after(GATHER) } else { now };
+        self.due = Some(self.due.map_or(latest, |due| due.min(latest)));
+    }
+
+    /// When the next ones are told.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// What is to be told now, where the log is applied up to `applied`.
+    pub(super) fn take(&mut self, now: Instant, applied: LogIndex) -> Vec<Output> {
+        let concerned = core::mem::take(&mut self.concerned);
+        if self.due.is_none_or(|due| now < due) {
+            // All of them, as the last that such a node was told may be long ago.
+            let told = concerned.into_iter().flat_map(|node| {
+                let frames = frames(&self.entries, applied);
+                frames.map(move |message| Output::Tell(node, message))
+            });
+            return told.collect();
+        }
+        self.due = None;
+        let entries = core::mem::take(&mut self.entries);
+        frames(&entries, applied).map(Output::Push).collect()
+    }
+
+    /// This node leads no more.
+    pub(super) fn drop_all(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// The last entries up to `applied`, in frames.
+fn frames(entries: &[Entry], applied: LogIndex) -> impl Iterator<Item = LogMessage> {
+    let first = applied.0 + 1 - entries.len() as u64;
+    (0..).zip(entries.chunks(ENTRIES_PER_FRAME)).map(move |(at, entries)| {
+        let first = LogIndex(first + at * ENTRIES_PER_FRAME as u64);
+        LogMessage::Entries { first, entries: entries.to_vec() }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::PermitId;
+
+    const NOW: Instant = Instant::ZERO;
+
+    fn applied(index: u64, by: u8, outcome: Vec<Event>) -> Applied {
+        let origin = Some((NodeId([by; 32]), 0));
+        Applied { index: LogIndex(index), origin, outcome: Ok(outcome) }
+    }
+
+    fn permit_of(node: u8) -> Event {
+        let id = PermitId { granted_at: LogIndex(1), ordinal: 0 };
+        Event::PermitChanged(id, NodeId([node; 32]))
+    }
+
+    /// Who is told, from which entry on and how many; `None`: everybody.
+    fn told(push: &mut Push, now: Instant, applied: u64) -> Vec<(Option<u8>, u64, usize)> {
+        let said = |output| match output {
+            Output::Tell(node, LogMessage::Entries { first, entries }) => {
+                (Some(node.0[0]), first.0, entries.len())
+            }
+            Output::Push(LogMessage::Entries { first, entries }) => (None, first.0, entries.len()),
+            other => panic!("{other:?}"),
+        };
+        push.take(now, LogIndex(applied)).into_iter().map(said).collect()
+    }
+
+    #[test]
+    fn in_a_large_mesh_a_permit_is_told_to_its_holder_at_once_and_to_the_rest_in_a_batch() {
+        let mut push = Push::default();
+        push.add(NOW, Entry::Nothing, &applied(7, 1, vec![permit_of(2)]), FULL_MESH_MAX + 1);
+        assert_eq!(told(&mut push, NOW, 7), [(Some(1), 7, 1), (Some(2), 7, 1)]);
+        let later = NOW.after(GATHER / 2);
+        push.add(later, Entry::Nothing, &applied(8, 3, vec![permit_of(3)]), FULL_MESH_MAX + 1);
+        assert_eq!(told(&mut push, later, 8), [(Some(3), 7, 2)], "it lacks what came before");
+        assert_eq!(told(&mut push, later, 8), []);
+        assert_eq!(push.due(), Some(NOW.after(GATHER)));
+        assert_eq!(told(&mut push, NOW.after(GATHER), 8), [(None, 7, 2)]);
+        assert_eq!((push.due(), told(&mut push, later, 8)), (None, vec![]));
+    }
+
+    #[test]
+    fn what_concerns_all_is_told_to_all_at_once() {
+        let mut push = Push::default();
+        push.add(NOW, Entry::Nothing, &applied(7, 1, vec![permit_of(2)]), FULL_MESH_MAX + 1);
+        push.add(
+            NOW,
+            Entry::Nothing,
+            &applied(8, 1, vec![Event::RosterChanged]),
+            FULL_MESH_MAX + 1,
+        );
+        assert_eq!(told(&mut push, NOW, 8), [(None, 7, 2)]);
+        push.add(NOW, Entry::Nothing, &applied(9, 1, vec![permit_of(2)]), FULL_MESH_MAX);
+        assert_eq!(told(&mut push, NOW, 9), [(None, 9, 1)]);
+    }
+}
