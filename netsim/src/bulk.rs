@@ -39,8 +39,10 @@ struct Way {
 }
 
 /// All that is on its way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Bulk {
+    /// Bytes in a millisecond of each link, each way.
+    pub(crate) link: u64,
     ways: BTreeMap<(Host, Host), Way>,
     /// Links that are slower than others.
     thin: BTreeMap<Host, u64>,
@@ -54,6 +56,21 @@ pub(crate) struct Bulk {
     ticks: bool,
     /// Counts the sharings: an event of an earlier one is nothing.
     version: u64,
+}
+
+impl Default for Bulk {
+    fn default() -> Self {
+        Self {
+            link: LINK_BYTES_PER_MS,
+            ways: BTreeMap::new(),
+            thin: BTreeMap::new(),
+            lossy: BTreeMap::new(),
+            at: Instant::ZERO,
+            every: None,
+            ticks: false,
+            version: 0,
+        }
+    }
 }
 
 impl Bulk {
@@ -142,7 +159,7 @@ impl Bulk {
     }
 
     fn link(&self, host: Host) -> u64 {
-        let slower = |of: &BTreeMap<Host, u64>| of.get(&host).copied().unwrap_or(LINK_BYTES_PER_MS);
+        let slower = |of: &BTreeMap<Host, u64>| of.get(&host).copied().unwrap_or(self.link);
         slower(&self.thin).min(slower(&self.lossy))
     }
 }

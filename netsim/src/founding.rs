@@ -73,6 +73,7 @@ pub(crate) fn found(
         rollout,
         expected: scribe.generation(),
         verdict: Some(Verdict::Done),
+        judged_at: scribe.fleet.applied(),
         unavailable: BTreeMap::new(),
         found_on_target: BTreeSet::new(),
         grants: BTreeMap::new(),

@@ -2,7 +2,7 @@
 //! partitions between hosts.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use baton_protocol::rng::Rng;
 use baton_protocol::time::Instant;
@@ -10,7 +10,7 @@ use baton_protocol::time::Instant;
 use crate::event::Host;
 
 /// A connection; never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub(crate) struct ConnId(pub(crate) u64);
 
 /// Zones that hosts stand in.
@@ -44,7 +44,9 @@ struct Conn {
 /// All connections, by their ends.
 #[derive(Debug, Default)]
 pub(crate) struct Net {
-    conns: BTreeMap<(Host, Host), Conn>,
+    /// By the lower end, and then the other.
+    conns: Vec<BTreeMap<Host, Conn>>,
+    ends: HashMap<ConnId, (Host, Host)>,
     /// Ways that are held back, and by how many faults.
     blocked: BTreeMap<(Host, Host), u32>,
     latency: Latency,
@@ -72,38 +74,52 @@ impl Net {
 
     /// Opens a connection; `None` where there is one.
     pub(crate) fn open(&mut self, a: Host, b: Host) -> Option<ConnId> {
-        if self.conns.contains_key(&ends(a, b)) {
+        if self.conn(a, b).is_some() {
             return None;
         }
         self.last += 1;
         let id = ConnId(self.last);
-        self.conns.insert(ends(a, b), Conn { id, ways: Default::default() });
+        let (low, high) = ends(a, b);
+        if self.conns.len() <= low {
+            self.conns.resize_with(low + 1, BTreeMap::new);
+        }
+        self.conns[low].insert(high, Conn { id, ways: Default::default() });
+        self.ends.insert(id, (low, high));
         Some(id)
     }
 
     /// The open connection between two hosts.
     pub(crate) fn between(&self, a: Host, b: Host) -> Option<ConnId> {
-        self.conns.get(&ends(a, b)).map(|conn| conn.id)
+        self.conn(a, b).map(|conn| conn.id)
+    }
+
+    fn conn(&self, a: Host, b: Host) -> Option<&Conn> {
+        let (low, high) = ends(a, b);
+        self.conns.get(low)?.get(&high)
+    }
+
+    fn conn_mut(&mut self, a: Host, b: Host) -> Option<&mut Conn> {
+        let (low, high) = ends(a, b);
+        self.conns.get_mut(low)?.get_mut(&high)
     }
 
     /// The ends of an open connection.
     pub(crate) fn ends_of(&self, id: ConnId) -> Option<(Host, Host)> {
-        self.conns.iter().find(|(_, conn)| conn.id == id).map(|(ends, _)| *ends)
+        self.ends.get(&id).copied()
     }
 
     /// Closes a connection and forgets what was on its way.
     pub(crate) fn close(&mut self, a: Host, b: Host) -> bool {
-        self.conns.remove(&ends(a, b)).is_some()
+        let (low, high) = ends(a, b);
+        let conn = self.conns.get_mut(low).and_then(|conns| conns.remove(&high));
+        conn.is_some_and(|conn| self.ends.remove(&conn.id).is_some())
     }
 
     /// The other ends of a host's connections.
     pub(crate) fn peers_of(&self, host: Host) -> Vec<Host> {
-        let other = |(a, b): &(Host, Host)| match (*a == host, *b == host) {
-            (true, _) => Some(*b),
-            (_, true) => Some(*a),
-            _ => None,
-        };
-        self.conns.keys().filter_map(other).collect()
+        let lower = (0..host).filter(|other| self.conn(*other, host).is_some());
+        let higher = self.conns.get(host).into_iter().flat_map(BTreeMap::keys);
+        lower.chain(higher.copied()).collect()
     }
 
     /// Takes a frame; says when it is due, never before the one ahead of it.
@@ -115,7 +131,7 @@ impl Net {
         delay: Duration,
         frame: Vec<u8>,
     ) -> Option<(ConnId, Instant)> {
-        let conn = self.conns.get_mut(&ends(from, to))?;
+        let conn = self.conn_mut(from, to)?;
         let way = &mut conn.ways[way(from, to)];
         way.frames.push_back(frame);
         way.last = way.last.max(now.after(delay));
@@ -125,7 +141,7 @@ impl Net {
     /// The next frame of one way, if it is not held back.
     pub(crate) fn deliver(&mut self, id: ConnId, from: Host, to: Host) -> Option<Vec<u8>> {
         let blocked = self.is_blocked(from, to);
-        let conn = self.conns.get_mut(&ends(from, to)).filter(|conn| conn.id == id)?;
+        let conn = self.conn_mut(from, to).filter(|conn| conn.id == id)?;
         let way = &mut conn.ways[way(from, to)];
         if blocked {
             way.stalled += 1;
@@ -145,12 +161,12 @@ impl Net {
             *self.blocked.entry(*way).or_default() += 1;
         }
         let touched: BTreeSet<_> = ways.iter().map(|(a, b)| ends(*a, *b)).collect();
-        touched.into_iter().filter_map(|ends| self.conns.get(&ends).map(|it| it.id)).collect()
+        touched.into_iter().filter_map(|(a, b)| self.between(a, b)).collect()
     }
 
     /// Every open connection.
     pub(crate) fn all(&self) -> Vec<ConnId> {
-        self.conns.values().map(|conn| conn.id).collect()
+        self.conns.iter().flat_map(BTreeMap::values).map(|conn| conn.id).collect()
     }
 
     /// Whether a connection is held back in a way.
@@ -166,7 +182,7 @@ impl Net {
             if !self.is_freed(*from, *to) {
                 continue;
             }
-            let Some(conn) = self.conns.get_mut(&ends(*from, *to)) else { continue };
+            let Some(conn) = self.conn_mut(*from, *to) else { continue };
             let way = &mut conn.ways[way(*from, *to)];
             if way.stalled > 0 {
                 owed.push((conn.id, [*from, *to], core::mem::take(&mut way.stalled)));

@@ -353,7 +353,7 @@ fn measure(meshes: &[usize], seed: u64, full: bool, format: Format) -> anyhow::R
     }
     for nodes in meshes {
         let begun = std::time::Instant::now();
-        let it = scale(*nodes, seed, full)
+        let it = scale(*nodes, seed, full, &|line| eprintln!("{nodes} nodes: {line}"))
             .map_err(|reason| anyhow::anyhow!("{nodes} nodes: {reason}"))?;
         match format {
             Format::Json => println!("{}", serde_json::to_string(&it)?),

@@ -113,6 +113,7 @@ impl Mesh {
             watches: if shape.watches(host) { vec![group()] } else { Vec::new() },
             seed: rng.next_u64(),
             log_tail: shape.log_tail,
+            pace: shape.pace,
         }
     }
 

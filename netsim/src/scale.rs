@@ -2,8 +2,8 @@
 //! what that costs in messages.
 //!
 //! The mesh begins with everybody in it, see `founding`. The nodes are whole ones. What is done less
-//! than elsewhere: the states of the log are shared, chunks are of 4 MiB, and the properties are
-//! checked now and then instead of after each event.
+//! than elsewhere: the states of the log are shared, chunks are of 4 MiB, several of them are told in one
+//! message, and the properties are checked now and then instead of after each event.
 
 use core::time::Duration;
 
@@ -13,10 +13,10 @@ use baton_protocol::fleet::rollout::Phase;
 use baton_protocol::id::ReleaseId;
 use baton_protocol::peer::{Operation, Peer};
 use baton_protocol::rng::Rng;
+use baton_protocol::swarm::Pace;
 use baton_protocol::time::Instant;
 use serde::Serialize;
 
-use crate::bulk::LINK_BYTES_PER_MS;
 use crate::event::{Event, Host};
 use crate::founding::{Founded, found};
 use crate::mesh::group;
@@ -29,8 +29,18 @@ use crate::world::World;
 const CHUNKS: usize = 256;
 const CHUNK_BYTES: u32 = 4 * 1024 * 1024;
 
+/// Bytes in a millisecond of each link, each way: 1 Gbit/s.
+const LINK_BYTES_PER_MS: u64 = 125_000;
+
 /// How often the links are shared anew.
-const SHARE_EVERY: Duration = Duration::from_millis(50);
+const SHARE_EVERY: Duration = Duration::from_millis(20);
+
+/// How often neighbours tell each other of new chunks: rarely enough that there are several in a message.
+const GATHERED: Pace = Pace {
+    batch: Duration::from_millis(800),
+    urgent_gap: Duration::from_millis(300),
+    beat: Duration::from_millis(300),
+};
 
 /// How often it is looked how far the run has come.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -39,7 +49,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const CAP_PERCENT: usize = 1;
 
 /// How long a service must have been ready.
-const MIN_HEALTHY: Duration = Duration::from_secs(2);
+const MIN_HEALTHY: Duration = Duration::from_secs(1);
 
 /// How long any part of the run may take.
 const WITHIN: Duration = Duration::from_secs(4 * 3_600);
@@ -76,33 +86,38 @@ pub struct Measures {
     pub virtual_s: f64,
 }
 
-struct Run {
+struct Run<'a> {
     world: World,
     release: ReleaseId,
     leader: Host,
+    tell: &'a dyn Fn(&str),
 }
 
-/// Runs a mesh of `nodes`; in `full` fidelity the links are shared anew with each chunk.
+/// Runs a mesh of `nodes`, and says to `tell` how far it has come, in virtual time. In `full` fidelity
+/// neighbours tell each other of new chunks as daemons do, and the links are shared anew with each chunk.
 ///
 /// # Errors
 /// A property did not hold, or a part of the run did not end.
-pub fn scale(nodes: usize, seed: u64, full: bool) -> Result<Measures, String> {
-    let mut run = Run::begin(nodes, seed, full)?;
+pub fn scale(nodes: usize, seed: u64, full: bool, tell: &dyn Fn(&str)) -> Result<Measures, String> {
+    let mut run = Run::begin(nodes, seed, full, tell)?;
     run.until("all are ready, by the leader's evidence", Run::is_ready)?;
+    run.world.state = None; // it holds all that follow
     let spread = run.spread()?;
     run.roll_out(spread)
 }
 
-impl Run {
-    fn begin(nodes: usize, seed: u64, full: bool) -> Result<Self, String> {
+impl<'a> Run<'a> {
+    fn begin(nodes: usize, seed: u64, full: bool, tell: &'a dyn Fn(&str)) -> Result<Self, String> {
         let count = (nodes * CAP_PERCENT / 100).max(1);
         let count = u32::try_from(count).ok();
         let mut policy = capped(Cap { count, ..Cap::default() });
         policy.min_healthy = Some(MIN_HEALTHY);
-        let shape = Shape { policy, log_tail: 256, ..Shape::calm(nodes) };
+        let pace = if full { Pace::default() } else { GATHERED };
+        let shape = Shape { policy, log_tail: 256, pace, brisk: 4, ..Shape::calm(nodes) };
         let mut world = World::new(Rng::new(seed), &shape, false);
         world.judge.sampled = true;
         world.trace.deaf = true;
+        world.bulk.link = LINK_BYTES_PER_MS;
         world.bulk.every = (!full).then_some(SHARE_EVERY);
         world.meter = Meter::of(nodes);
         let first = world.mesh.plain_release(1, 4, 65_536);
@@ -118,7 +133,7 @@ impl Run {
         world.catalog.insert(release, first);
         world.state = Some(state);
         world.after(LOOK_EVERY, Event::Director);
-        Ok(Self { world, release, leader: 0 })
+        Ok(Self { world, release, leader: 0, tell })
     }
 
     /// Lets things happen until `is_so`, and says how long that took.
@@ -139,6 +154,7 @@ impl Run {
             }
             let took = self.world.now.since(begun);
             if is_so(self) {
+                (self.tell)(&format!("{what}: after {:.1} s", took.as_secs_f64()));
                 return Ok(took);
             }
             if took > WITHIN {

@@ -6,6 +6,7 @@ use baton_protocol::fleet::command::PolicyChange;
 use baton_protocol::fleet::policy::Cap;
 use baton_protocol::limits::LOG_TAIL_ENTRIES;
 use baton_protocol::rng::Rng;
+use baton_protocol::swarm::Pace;
 
 use crate::balancer::Traits;
 use crate::event::Host;
@@ -28,8 +29,12 @@ pub(crate) struct Shape {
     /// By how many seconds each host's wall clock is ahead.
     pub(crate) wall_ahead: Vec<i64>,
     pub(crate) latency: Latency,
+    /// How often neighbours tell each other of new chunks.
+    pub(crate) pace: Pace,
     /// Every service takes the same time for the same step.
     pub(crate) even: bool,
+    /// The longest that a step of a service takes, over this.
+    pub(crate) brisk: u32,
     /// Faults come while the mesh is founded and joined as well.
     pub(crate) early_faults: bool,
     /// The first release is given up half way for another.
@@ -46,6 +51,8 @@ impl Shape {
             witness: false,
             policy: capped(Cap { percent: Some(10), ..Cap::default() }),
             log_tail: LOG_TAIL_ENTRIES,
+            pace: Pace::default(),
+            brisk: 1,
             drift_ppm: vec![0; hosts],
             wall_ahead: vec![0; hosts],
             latency: latency(500, |_| 2000),
@@ -78,6 +85,8 @@ impl Shape {
             witness: rng.chance(1, 3),
             policy,
             log_tail: if rng.chance(1, 2) { 24 + rng.below(64) as usize } else { LOG_TAIL_ENTRIES },
+            pace: Pace::default(),
+            brisk: 1,
             drift_ppm: (0..hosts).map(|_| drift(rng)).collect(),
             wall_ahead: (0..hosts).map(|_| ahead(rng)).collect(),
             latency: latency(100 + rng.below(900), |_| 1000 + rng.below(39_000)),

@@ -17,8 +17,8 @@ use crate::world::World;
 const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl World {
-    pub(crate) fn host_at(&self, address: &Address) -> Option<Host> {
-        (0..self.hosts.len()).find(|host| crate::mesh::address(*host) == *address)
+    fn host_at(&self, address: &Address) -> Option<Host> {
+        self.addresses.get(address).copied()
     }
 
     pub(crate) fn dial(&mut self, host: Host, to: Address) {

@@ -2,7 +2,7 @@
 
 use core::any::Any;
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use baton_protocol::agent::library::{StoreCommand, StoreEvent};
 use baton_protocol::agent::unit::ServiceAction;
 use baton_protocol::id::{NodeId, NodeName, ReleaseId, RequestId};
 use baton_protocol::machine::Machine as _;
+use baton_protocol::membership::Address;
 use baton_protocol::mutant::{self, Mutant};
 use baton_protocol::peer::{Answer, Failure, Input, Note, Operation, Output, Peer};
 use baton_protocol::rng::Rng;
@@ -22,7 +23,7 @@ use crate::chronicle::Chronicle;
 use crate::event::{Event, Host, Step};
 use crate::invariants::Judge;
 use crate::link::Net;
-use crate::mesh::{EPOCH, Mesh, group};
+use crate::mesh::{EPOCH, Mesh, address, group};
 use crate::meter::Meter;
 use crate::queue::Queue;
 use crate::rig::{Asked, Rig};
@@ -51,7 +52,8 @@ pub(crate) struct World {
     pub(crate) rng: Rng,
     pub(crate) mesh: Mesh,
     pub(crate) hosts: Vec<Rig>,
-    pub(crate) names: BTreeMap<NodeId, Host>,
+    pub(crate) names: HashMap<NodeId, Host>,
+    pub(crate) addresses: HashMap<Address, Host>,
     pub(crate) net: Net,
     pub(crate) catalog: Catalog,
     pub(crate) trace: Trace,
@@ -96,6 +98,7 @@ impl World {
             mesh,
             hosts: rigs,
             names,
+            addresses: (0..shape.hosts).map(|host| (address(host), host)).collect(),
             net: Net::new(shape.latency),
             catalog: Catalog::new(),
             trace: Trace::new(loud),
@@ -144,6 +147,7 @@ impl World {
 
     /// What a step of a service takes, from `least` on.
     fn pace(&mut self, least: Duration, spread: Duration) -> Duration {
+        let spread = spread / self.shape.brisk;
         least + if self.shape.even { spread / 2 } else { self.within(spread) }
     }
 

@@ -9,7 +9,7 @@ const NODES: usize = if cfg!(debug_assertions) { 12 } else { 80 };
 
 #[test]
 fn a_rollout_takes_hardly_longer_than_its_restarts_and_takes_nobody_out_beyond_the_cap() {
-    let it = scale(NODES, 1, false).unwrap();
+    let it = scale(NODES, 1, false, &|line| println!("{line}")).unwrap();
     assert_eq!((it.nodes, it.cap), (NODES, 1));
     assert!(it.over_restarts <= 1.05, "{it:?}");
     assert_eq!(it.most_down, 1, "{it:?}");

@@ -19,7 +19,7 @@ use crate::id::{ChunkHash, LogIndex, NodeId};
 use crate::limits::{ENTRIES_PER_FRAME, SNAPSHOT_PIECE_BYTES};
 use crate::machine::Machine;
 use crate::membership::Roster;
-use crate::state::State;
+use crate::state::{State, Step};
 use crate::time::{Instant, earliest};
 
 use push::Push;
@@ -33,8 +33,10 @@ const SNAPSHOT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// How long an answer may take before another neighbour is asked.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
-/// How long applied entries may wait to be kept on disk. They can be had again from the mesh.
+/// How long applied entries may wait to be kept on disk, and how much longer for each MiB of the state, all of
+/// which is written each time. They can be had again from the mesh.
 const KEEP_WITHIN: Duration = Duration::from_secs(5);
+const KEEP_WITHIN_MIB: Duration = Duration::from_secs(5);
 
 /// What two replicas say to each other.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -146,7 +148,7 @@ struct Download {
 #[derive(Debug, Default)]
 pub struct Replica {
     state: Arc<State>,
-    tail: VecDeque<(LogIndex, Entry)>,
+    tail: VecDeque<(LogIndex, Arc<Entry>)>,
     tail_max: usize,
     /// What others may fetch.
     offered: Option<Offer>,
@@ -156,6 +158,7 @@ pub struct Replica {
     leads: bool,
     unkept: bool,
     keep_at: Option<Instant>,
+    keep_within: Duration,
     outputs: VecDeque<Output>,
 }
 
@@ -163,7 +166,7 @@ impl Replica {
     /// A replica that goes on from what was last kept on disk.
     /// It keeps `tail_max` entries for those that follow.
     pub fn new(state: Arc<State>, tail_max: usize) -> Self {
-        Self { state, tail_max, ..Self::default() }
+        Self { state, tail_max, keep_within: KEEP_WITHIN, ..Self::default() }
     }
 
     /// The replicated state, as far as this node has it.
@@ -177,7 +180,7 @@ impl Replica {
     }
 
     /// The entries after a place, as far as they are kept for those that follow.
-    pub fn entries_after(&self, after: LogIndex) -> impl Iterator<Item = &(LogIndex, Entry)> {
+    pub fn entries_after(&self, after: LogIndex) -> impl Iterator<Item = &(LogIndex, Arc<Entry>)> {
         let first = self.tail.partition_point(|(index, _)| *index <= after);
         self.tail.range(first..)
     }
@@ -194,17 +197,19 @@ impl Replica {
         if index != self.fleet().applied().next() {
             return; // had before, or after a gap that a pull will fill
         }
-        let (state, applied) = State::after(core::mem::take(&mut self.state), &entry);
+        let step = State::after(core::mem::take(&mut self.state), entry);
+        let Step { entry, applied, state } = step;
         self.state = state;
         if self.leads {
-            self.push.add(now, entry.clone(), &applied, self.state.fleet().members().len());
+            let members = self.state.fleet().members().len();
+            self.push.add(now, Arc::clone(&entry), &applied, members);
         }
         self.tail.push_back((index, entry));
         if self.tail.len() > self.tail_max {
             self.tail.pop_front();
         }
         self.unkept = true;
-        self.keep_at.get_or_insert(now.after(KEEP_WITHIN));
+        self.keep_at.get_or_insert(now.after(self.keep_within));
         self.outputs.push_back(Output::Applied(applied));
     }
 
@@ -216,7 +221,7 @@ impl Replica {
         self.state = Arc::new(fleet.into());
         self.tail.clear();
         self.unkept = true;
-        self.keep_at.get_or_insert(now.after(KEEP_WITHIN));
+        self.keep_at.get_or_insert(now.after(self.keep_within));
         self.outputs.push_back(Output::Replaced);
     }
 
@@ -283,7 +288,7 @@ impl Replica {
                 };
                 bytes <= ENTRY_BYTES_PER_FRAME
             };
-            let entries = wanted.take(ENTRIES_PER_FRAME).map(|(_, entry)| entry.clone());
+            let entries = wanted.take(ENTRIES_PER_FRAME).map(|(_, entry)| Entry::clone(entry));
             let mut fits = fits;
             LogMessage::Entries {
                 first: after.next(),
@@ -381,7 +386,10 @@ impl Replica {
         if self.unkept && self.keep_at.is_some_and(|at| at <= now) {
             self.unkept = false;
             self.keep_at = None;
-            self.outputs.push_back(Output::Keep(Arc::clone(&self.state.snapshot().1)));
+            let bytes = Arc::clone(&self.state.snapshot().1);
+            let mib = u32::try_from(bytes.len() >> 20).unwrap_or(u32::MAX);
+            self.keep_within = KEEP_WITHIN + KEEP_WITHIN_MIB.saturating_mul(mib);
+            self.outputs.push_back(Output::Keep(bytes));
         }
     }
 }

@@ -19,7 +19,7 @@ pub struct State {
     fleet: Fleet,
     snapshot: OnceLock<Snapshot>,
     members: Members,
-    next: OnceLock<Next>,
+    next: OnceLock<Step>,
 }
 
 /// The members as membership goes by them, once somebody has asked.
@@ -66,11 +66,15 @@ fn roster_of(fleet: &Fleet) -> Roster {
 /// A state in bytes, and their BLAKE3 hash.
 pub type Snapshot = (ChunkHash, Arc<[u8]>);
 
-#[derive(Debug)]
-struct Next {
-    entry: Entry,
-    applied: Arc<Applied>,
-    state: Arc<State>,
+/// From one state to the next.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The entry that was taken.
+    pub entry: Arc<Entry>,
+    /// What it changed.
+    pub applied: Arc<Applied>,
+    /// What is agreed on now.
+    pub state: Arc<State>,
 }
 
 impl From<Fleet> for State {
@@ -98,29 +102,27 @@ impl State {
         })
     }
 
-    /// The state after `entry`, which must be the one that follows in the log, and what it changed.
-    pub fn after(this: Arc<Self>, entry: &Entry) -> (Arc<Self>, Arc<Applied>) {
+    /// The step by `entry`, which must be the one that follows in the log.
+    pub fn after(this: Arc<Self>, entry: Entry) -> Step {
+        if let Some(known) = this.next.get().filter(|next| *next.entry == entry) {
+            return known.clone();
+        }
         match Arc::try_unwrap(this) {
             Ok(mut own) => Self::take(core::mem::take(&mut own.fleet), &own.members, entry),
             Err(shared) => {
-                let known = shared.next.get().filter(|next| next.entry == *entry);
-                if let Some(next) = known {
-                    return (Arc::clone(&next.state), Arc::clone(&next.applied));
-                }
-                let (state, applied) = Self::take(shared.fleet.clone(), &shared.members, entry);
-                let (entry, kept) = (entry.clone(), Arc::clone(&applied));
+                let step = Self::take(shared.fleet.clone(), &shared.members, entry);
                 // Whoever was faster with another entry, as no consensus would have it, keeps the place.
-                let next = Next { entry, applied: kept, state: Arc::clone(&state) };
-                drop(shared.next.set(next));
-                (state, applied)
+                drop(shared.next.set(step.clone()));
+                step
             }
         }
     }
 
-    fn take(mut fleet: Fleet, before: &Members, entry: &Entry) -> (Arc<Self>, Arc<Applied>) {
-        let applied = fleet.apply(fleet.applied().next(), entry);
+    fn take(mut fleet: Fleet, before: &Members, entry: Entry) -> Step {
+        let applied = fleet.apply(fleet.applied().next(), &entry);
         let members = before.after(&applied);
-        (Arc::new(Self::with(fleet, members)), Arc::new(applied))
+        let state = Arc::new(Self::with(fleet, members));
+        Step { entry: Arc::new(entry), applied: Arc::new(applied), state }
     }
 
     fn with(fleet: Fleet, members: Members) -> Self {
@@ -145,13 +147,17 @@ mod tests {
     #[test]
     fn who_takes_the_same_entry_at_the_same_state_shares_what_comes_of_it() {
         let start = Arc::new(State::default());
-        let (one, of_one) = State::after(Arc::clone(&start), &Entry::Nothing);
-        let (two, of_two) = State::after(Arc::clone(&start), &Entry::Nothing);
-        assert!(Arc::ptr_eq(&one, &two) && Arc::ptr_eq(&of_one, &of_two));
-        let other = Entry::Command(vec![1]);
-        let (three, _) = State::after(start, &other);
-        assert!(!Arc::ptr_eq(&one, &three));
-        assert_eq!(three.fleet().applied(), one.fleet().applied());
+        let one = State::after(Arc::clone(&start), Entry::Nothing);
+        let two = State::after(Arc::clone(&start), Entry::Nothing);
+        assert!(Arc::ptr_eq(&one.state, &two.state) && Arc::ptr_eq(&one.applied, &two.applied));
+        assert!(Arc::ptr_eq(&one.entry, &two.entry));
+        let last = State::after(start, Entry::Nothing);
+        assert!(Arc::ptr_eq(&one.state, &last.state), "who comes last, when all others are gone");
+        let start = Arc::new(State::default());
+        let two = State::after(Arc::clone(&start), Entry::Nothing);
+        let three = State::after(start, Entry::Command(vec![1]));
+        assert!(!Arc::ptr_eq(&two.state, &three.state));
+        assert_eq!(three.state.fleet().applied(), one.state.fleet().applied());
     }
 
     #[test]
@@ -159,7 +165,7 @@ mod tests {
         let first = Arc::new(State::default());
         let mut last = Arc::clone(&first);
         for _ in 0..100_000 {
-            last = State::after(Arc::clone(&last), &Entry::Nothing).0;
+            last = State::after(Arc::clone(&last), Entry::Nothing).state;
         }
         assert_eq!(last.fleet().applied().0, 100_000);
         drop(first);

@@ -113,6 +113,7 @@ impl Setting {
             rollout: self.rollout,
             expected: fleet.groups()[&self.group].generation,
             verdict: None,
+            judged_at: fleet.applied(),
             unavailable: [(self.group.clone(), BTreeSet::new())].into(),
             found_on_target: BTreeSet::new(),
             grants: BTreeMap::new(),

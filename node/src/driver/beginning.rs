@@ -83,6 +83,7 @@ fn peer_config(
         watches: config.balancer.backends.keys().cloned().collect(),
         seed,
         log_tail: LOG_TAIL_ENTRIES,
+        pace: Pace::default(),
     })
 }
 

@@ -9,8 +9,8 @@ use crate::fleet::group::Ports;
 use crate::fleet::permit::PermitKind;
 use crate::fleet::policy::{Cap, OnFailure, Policy};
 use crate::id::{
-    Generation, GroupName, Incarnation, KeyId, MeshId, MeshName, NodeId, NodeName, Nonce, PermitId,
-    ReleaseId, RolloutId, ZoneName,
+    Generation, GroupName, Incarnation, KeyId, LogIndex, MeshId, MeshName, NodeId, NodeName, Nonce,
+    PermitId, ReleaseId, RolloutId, ZoneName,
 };
 use crate::membership::Address;
 use crate::time::UnixTime;
@@ -274,7 +274,11 @@ pub struct Decision {
     pub expected: Generation,
     /// What becomes of the rollout, if anything.
     pub verdict: Option<Verdict>,
-    /// U of every group that counts a member which gets a permit to restart.
+    /// Up to where the log was known to the judge. Where a permit was closed since without a proof that its
+    /// holder serves, grants are refused: U does not name who was in D then.
+    pub judged_at: LogIndex,
+    /// U of every group that counts a member which gets a permit to restart, but for those in D, who count
+    /// anyway. In a large mesh they are nearly all.
     pub unavailable: BTreeMap<GroupName, BTreeSet<NodeId>>,
     /// Members found to run the rollout's release already.
     pub found_on_target: BTreeSet<NodeId>,

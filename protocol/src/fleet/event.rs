@@ -1,7 +1,7 @@
 //! What an entry changed, and why one changed nothing.
 
 use crate::fleet::policy::CapError;
-use crate::id::{Generation, GroupName, NodeId, PermitId, RolloutId, VoterId};
+use crate::id::{Generation, GroupName, LogIndex, NodeId, PermitId, RolloutId, VoterId};
 
 /// What an entry changed, for those who follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +80,9 @@ pub enum Refusal {
     /// What was judged has changed in between.
     #[error("the group has changed meanwhile (generation {0}); look again")]
     Stale(Generation),
+    /// Who was in D when it was judged may be out of it, and ill.
+    #[error("a permit was closed at {0} without a proof, and it was judged before; look again")]
+    JudgedTooEarly(LogIndex),
     /// A version of a service that is another release.
     #[error(
         "{0} is released already, with other content; a version never changes: choose a new one"

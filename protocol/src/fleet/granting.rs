@@ -24,6 +24,9 @@ impl Fleet {
         target: ReleaseId,
         decision: &Decision,
     ) -> Result<Vec<Event>, Refusal> {
+        if decision.judged_at < self.closed_unproven {
+            return Err(Refusal::JudgedTooEarly(self.closed_unproven));
+        }
         let mut changed = self.expire_by_mistake(index);
         for (ordinal, (node, kind)) in (0..).zip(&decision.grants) {
             let id = PermitId { granted_at: index, ordinal };
@@ -114,8 +117,11 @@ impl Fleet {
         if !proves {
             return Err(Refusal::Permit(id));
         }
-        if let Proof::Ready { release } | Proof::Serves { release, .. } = proof {
-            self.record_running(&permit.group.clone(), by, *release);
+        match proof {
+            Proof::Ready { release } | Proof::Serves { release, .. } => {
+                self.record_running(&permit.group.clone(), by, *release);
+            }
+            Proof::NeverBegan => self.closed_unproven = self.applied,
         }
         self.permits.remove(&id);
         Ok(vec![Event::PermitChanged(id, by)])
@@ -161,6 +167,7 @@ impl Fleet {
             return Err(Refusal::NotFenced(id));
         }
         let node = permit.node;
+        self.closed_unproven = self.applied;
         self.permits.remove(&id);
         Ok(vec![Event::PermitChanged(id, node)])
     }

@@ -58,6 +58,8 @@ pub struct Fleet {
     groups: BTreeMap<GroupName, Group>,
     releases: BTreeMap<ReleaseId, Release>,
     permits: BTreeMap<PermitId, Permit>,
+    /// The last entry that closed a permit without a proof that its holder serves.
+    closed_unproven: LogIndex,
     audit: Audit,
 }
 

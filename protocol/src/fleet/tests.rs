@@ -144,6 +144,7 @@ impl Mesh {
             rollout: self.rollout,
             expected: self.fleet.groups()[&self.group].generation,
             verdict: None,
+            judged_at: self.fleet.applied(),
             unavailable: BTreeMap::new(),
             found_on_target: BTreeSet::new(),
             grants: BTreeMap::new(),
@@ -204,6 +205,22 @@ fn what_is_down_already_counts_and_mending_it_does_not() {
     assert!(mesh.grant(&[2], PermitKind::Restart, &[7]).is_err());
     mesh.grant(&[7], PermitKind::Repair, &[7]).unwrap();
     assert!(mesh.grant(&[8], PermitKind::Repair, &[7, 8]).is_err(), "D alone is at the cap");
+}
+
+/// The leader does not name who was in D, and may be ill.
+#[test]
+fn grants_that_were_judged_before_a_permit_closed_without_a_proof_are_refused() {
+    let mut mesh = Mesh::new(8, "1");
+    mesh.grant(&[1], PermitKind::Restart, &[]).unwrap();
+    let judged = mesh.decision();
+    mesh.close(1, 1, Proof::NeverBegan).unwrap();
+    let nobody = [(mesh.group.clone(), BTreeSet::new())].into();
+    let grants = [(node(2), PermitKind::Restart)].into();
+    let decision = Decision { grants, unavailable: nobody, ..judged };
+    let outcome = mesh.say(1, Command::Decide(decision.clone())).outcome;
+    assert!(matches!(outcome, Err(Refusal::JudgedTooEarly(_))), "{outcome:?}");
+    assert!(mesh.fleet.permits().is_empty());
+    mesh.ok(1, Command::Decide(Decision { judged_at: mesh.fleet.applied(), ..decision }));
 }
 
 #[test]
@@ -517,6 +534,13 @@ fn commands_and_the_state_keep_their_form() {
     mesh.grant(&[3], PermitKind::Repair, &[]).unwrap();
     let permit = mesh.permit(3);
     mesh.ok(3, Command::Close { permit, incarnation, proof: Proof::NeverBegan });
+    mesh.grant(&[3], PermitKind::Restart, &[]).unwrap();
+    mesh.begin(3).unwrap();
+    let permit = mesh.permit(3);
+    let PermitPhase::Begun { nonce: begun, .. } = mesh.fleet.permits()[&permit].phase else {
+        panic!("it has begun")
+    };
+    mesh.ok(3, Command::Close { permit, incarnation, proof: Proof::Serves { release, begun } });
     mesh.grant(&[3], PermitKind::Restart, &[]).unwrap();
     let permit = mesh.permit(3);
     let (fenced, reason) = (true, "gone".to_owned());

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 
 use crate::fleet::Fleet;
 use crate::id::{MeshId, NodeId};
+use crate::limits::NODES_MAX;
 use crate::trust::certificate::Certificate;
 use crate::trust::chain;
 
-/// Connections that a node keeps. More are hung up on.
-const SESSIONS_MAX: usize = 4096;
+/// Connections that a node keeps, as all members have one to the leader. More are hung up on.
+const SESSIONS_MAX: usize = NODES_MAX;
 
 /// How far a connection is trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]

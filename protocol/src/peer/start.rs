@@ -58,6 +58,8 @@ pub struct Config {
     /// Entries of the log between two snapshots, and kept for nodes that follow: usually
     /// [`LOG_TAIL_ENTRIES`](crate::limits::LOG_TAIL_ENTRIES).
     pub log_tail: usize,
+    /// How often neighbours are told of new chunks.
+    pub pace: swarm::Pace,
 }
 
 impl Config {
@@ -152,6 +154,7 @@ impl Peer {
         let swarm = Swarm::new(swarm::Config {
             zone: swarm_zone(config.zone.as_ref()),
             seed: rng.next_u64(),
+            pace: config.pace,
         });
         let life = (Key::Incarnation, Some(codec::encode(&incarnation).into()));
         Self {

@@ -11,6 +11,7 @@ use crate::machine::Machine as _;
 use crate::peer::event::{Input, Note, Output};
 use crate::peer::requests::Asker;
 use crate::peer::{Config, Peer};
+use crate::swarm::Pace;
 use crate::time::{Instant, UnixTime};
 use crate::trust::certificate::{Certificate, Role};
 use crate::trust::key::SecretKey;
@@ -32,6 +33,7 @@ fn config(node: NodeId, mesh: MeshId, certificate: Certificate, name: &str) -> C
         watches: Vec::new(),
         seed: u64::from(node.0[0]),
         log_tail: LOG_TAIL_ENTRIES,
+        pace: Pace::default(),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use core::time::Duration;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::consensus::Entry;
 use crate::fleet::Applied;
@@ -21,7 +22,7 @@ const GATHER: Duration = Duration::from_millis(500);
 /// Entries that were applied on a leader and not told to all that follow.
 #[derive(Debug, Default)]
 pub(super) struct Push {
-    entries: Vec<Entry>,
+    entries: Vec<Arc<Entry>>,
     /// Those whom the ones concern that nobody was told.
     concerned: BTreeSet<NodeId>,
     /// When all are told.
@@ -30,7 +31,13 @@ pub(super) struct Push {
 
 impl Push {
     /// An entry was applied in a mesh of `members`.
-    pub(super) fn add(&mut self, now: Instant, entry: Entry, applied: &Applied, members: usize) {
+    pub(super) fn add(
+        &mut self,
+        now: Instant,
+        entry: Arc<Entry>,
+        applied: &Applied,
+        members: usize,
+    ) {
         let mut of_few = members > FULL_MESH_MAX;
         self.entries.push(entry);
         self.concerned.extend(applied.origin.map(|(node, _)| node));
@@ -76,11 +83,12 @@ impl Push {
 }
 
 /// The last entries up to `applied`, in frames.
-fn frames(entries: &[Entry], applied: LogIndex) -> impl Iterator<Item = LogMessage> {
+fn frames(entries: &[Arc<Entry>], applied: LogIndex) -> impl Iterator<Item = LogMessage> {
     let first = applied.0 + 1 - entries.len() as u64;
     (0..).zip(entries.chunks(ENTRIES_PER_FRAME)).map(move |(at, entries)| {
         let first = LogIndex(first + at * ENTRIES_PER_FRAME as u64);
-        LogMessage::Entries { first, entries: entries.to_vec() }
+        let entries = entries.iter().map(|entry| Entry::clone(entry)).collect();
+        LogMessage::Entries { first, entries }
     })
 }
 
@@ -94,6 +102,10 @@ mod tests {
     fn applied(index: u64, by: u8, outcome: Vec<Event>) -> Applied {
         let origin = Some((NodeId([by; 32]), 0));
         Applied { index: LogIndex(index), origin, outcome: Ok(outcome) }
+    }
+
+    fn nothing() -> Arc<Entry> {
+        Arc::new(Entry::Nothing)
     }
 
     fn permit_of(node: u8) -> Event {
@@ -116,10 +128,10 @@ mod tests {
     #[test]
     fn in_a_large_mesh_a_permit_is_told_to_its_holder_at_once_and_to_the_rest_in_a_batch() {
         let mut push = Push::default();
-        push.add(NOW, Entry::Nothing, &applied(7, 1, vec![permit_of(2)]), FULL_MESH_MAX + 1);
+        push.add(NOW, nothing(), &applied(7, 1, vec![permit_of(2)]), FULL_MESH_MAX + 1);
         assert_eq!(told(&mut push, NOW, 7), [(Some(1), 7, 1), (Some(2), 7, 1)]);
         let later = NOW.after(GATHER / 2);
-        push.add(later, Entry::Nothing, &applied(8, 3, vec![permit_of(3)]), FULL_MESH_MAX + 1);
+        push.add(later, nothing(), &applied(8, 3, vec![permit_of(3)]), FULL_MESH_MAX + 1);
         assert_eq!(told(&mut push, later, 8), [(Some(3), 7, 2)], "it lacks what came before");
         assert_eq!(told(&mut push, later, 8), []);
         assert_eq!(push.due(), Some(NOW.after(GATHER)));
@@ -130,15 +142,10 @@ mod tests {
     #[test]
     fn what_concerns_all_is_told_to_all_at_once() {
         let mut push = Push::default();
-        push.add(NOW, Entry::Nothing, &applied(7, 1, vec![permit_of(2)]), FULL_MESH_MAX + 1);
-        push.add(
-            NOW,
-            Entry::Nothing,
-            &applied(8, 1, vec![Event::RosterChanged]),
-            FULL_MESH_MAX + 1,
-        );
+        push.add(NOW, nothing(), &applied(7, 1, vec![permit_of(2)]), FULL_MESH_MAX + 1);
+        push.add(NOW, nothing(), &applied(8, 1, vec![Event::RosterChanged]), FULL_MESH_MAX + 1);
         assert_eq!(told(&mut push, NOW, 8), [(None, 7, 2)]);
-        push.add(NOW, Entry::Nothing, &applied(9, 1, vec![permit_of(2)]), FULL_MESH_MAX);
+        push.add(NOW, nothing(), &applied(9, 1, vec![permit_of(2)]), FULL_MESH_MAX);
         assert_eq!(told(&mut push, NOW, 9), [(None, 9, 1)]);
     }
 }

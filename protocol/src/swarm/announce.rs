@@ -8,12 +8,39 @@ use crate::time::Instant;
 
 use super::machine::Swarm;
 
-/// News that nobody waits for are gathered for so long: told to everyone each time they would cost
-/// over 1 % of the wire.
-const BATCH: Duration = Duration::from_millis(200);
-/// Urgent news go at once, but not more often than this to one neighbour: on a fast link that is
-/// several chunks in one message.
-const URGENT_GAP: Duration = Duration::from_millis(5);
+/// How often a neighbour is told of new chunks.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// News that nobody waits for are gathered for so long: told to everyone each time they would cost
+    /// over 1 % of the wire.
+    pub batch: Duration,
+    /// Urgent news go at once, but not more often than this to one neighbour: on a fast link that is
+    /// several chunks in one message.
+    pub urgent_gap: Duration,
+    /// What is not told at once is told when a multiple of this is over, to all neighbours together. Zero:
+    /// to each in its own time.
+    pub beat: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            batch: Duration::from_millis(200),
+            urgent_gap: Duration::from_millis(5),
+            beat: Duration::ZERO,
+        }
+    }
+}
+
+impl Pace {
+    fn on_beat(&self, at: Instant) -> Instant {
+        match u64::try_from(self.beat.as_micros()) {
+            Ok(beat @ 1..) => Instant::from_micros(at.as_micros().div_ceil(beat) * beat),
+            _ => at,
+        }
+    }
+}
+
 /// Chunks in one message: a few KiB, far below the largest control frame.
 const NEWS_MAX: usize = 1_024;
 
@@ -39,11 +66,11 @@ impl Swarm {
             news.have.push(index);
         }
         let full = news.have.len() + news.owed.len() >= NEWS_MAX;
-        let urgent_at = news.last.map_or(now, |last| now.max(last.after(URGENT_GAP)));
+        let urgent_at = news.last.map_or(now, |last| now.max(last.after(self.pace.urgent_gap)));
         let at = match how {
             _ if full => now,
-            Tell::Owed | Tell::Now => urgent_at,
-            Tell::Later => now.after(BATCH),
+            Tell::Owed | Tell::Now => self.pace.on_beat(urgent_at),
+            Tell::Later => self.pace.on_beat(now.after(self.pace.batch)),
         };
         let sooner = news.due.is_none_or(|due| at < due);
         if sooner {

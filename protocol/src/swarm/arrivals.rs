@@ -71,6 +71,7 @@ impl Swarm {
             };
             if how == Tell::Owed {
                 view.owed.push_back(index);
+                object.may_have_work = true;
             }
             told.push((node, how));
         }

@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::announce::Pace;
 use super::distrust::Distrust;
 use super::event::{Input, Misbehaviour, Output, Progress, Want};
 use super::inflow::Inflow;
@@ -31,12 +32,15 @@ pub struct Config {
     pub zone: ZoneName,
     /// The seed of its random choices.
     pub seed: u64,
+    /// How often it tells its neighbours of new chunks.
+    pub pace: Pace,
 }
 
 /// The swarm of one node; see the [module](super).
 #[derive(Debug)]
 pub struct Swarm {
     pub(super) zone: ZoneName,
+    pub(super) pace: Pace,
     pub(super) rng: Rng,
     pub(super) nodes: usize,
     pub(super) links: Links,
@@ -60,6 +64,7 @@ impl Swarm {
     pub fn new(config: Config) -> Self {
         Self {
             zone: config.zone,
+            pace: config.pace,
             rng: Rng::new(config.seed),
             nodes: 0,
             links: BTreeMap::new(),
@@ -252,7 +257,8 @@ impl Swarm {
         for seeding in self.objects.values().filter_map(|object| object.seeding.as_ref()) {
             wake = earliest(wake, seeding.overdue_at(now).map(|(at, _)| at));
         }
-        busy |= self.links.values().any(|link| link.owes_receipts() || link.suspended());
+        let of_link = |link: &Link| link.owes_receipts() || link.suspended();
+        let busy = busy || self.links.values().any(of_link);
         earliest(wake, busy.then_some(self.housekeeping_at))
     }
 }

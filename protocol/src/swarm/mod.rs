@@ -42,6 +42,7 @@ mod serve;
 mod tests;
 mod uploads;
 
+pub use announce::Pace;
 pub use bitmap::{Bitmap, BitmapError};
 pub use event::{Input, Misbehaviour, Output, Progress, Want};
 pub use machine::{Config, Swarm};

@@ -176,6 +176,7 @@ impl Swarm {
                 refused.push(index);
             } else {
                 view.requests.push_back(index);
+                object.may_have_work = true;
                 // Who asks does not have it, whatever it said before.
                 object.note_lack(from, index);
             }

@@ -91,6 +91,8 @@ pub(super) struct Object {
     /// Neighbours may see what is here; an origin hides it until each chunk is out once.
     pub revealed: bool,
     pub views: BTreeMap<NodeId, View>,
+    /// Something may wait to be sent: the views are many, and mostly nothing does.
+    pub may_have_work: bool,
     pub grace: Grace,
     pub progress: Progress,
     push_delay: Duration,
@@ -117,6 +119,7 @@ impl Object {
             seeding: origin.then(|| Seeding::new(have.len(), rng)),
             revealed: !origin || have.is_empty(),
             views: BTreeMap::new(),
+            may_have_work: false,
             grace: Grace::default(),
             progress,
             push_delay: PUSH_DELAY_FIRST,
@@ -140,9 +143,10 @@ impl Object {
     }
 
     /// Whether something waits to be sent.
-    pub fn has_work(&self) -> bool {
+    pub fn has_work(&mut self) -> bool {
         let pass = self.seeding.as_ref().is_some_and(|seeding| !seeding.all_sent());
-        pass || self.views.values().any(View::has_work)
+        self.may_have_work = self.may_have_work && self.views.values().any(View::has_work);
+        pass || self.may_have_work
     }
 
     /// Whether a neighbour may ask for the chunk.

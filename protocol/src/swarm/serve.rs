@@ -42,9 +42,10 @@ impl Swarm {
             return None;
         }
         for &id in &self.order {
-            let Some(object) = self.objects.get_mut(&id).filter(|it| it.has_work()) else {
+            let Some(object) = self.objects.get_mut(&id) else { continue };
+            if !object.has_work() {
                 continue;
-            };
+            }
             let limit = per_receiver(object);
             let (links, uploads) = (&self.links, &self.uploads);
             let first = next_first(now, id, object, links, uploads, limit);

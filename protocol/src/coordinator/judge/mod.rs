@@ -130,10 +130,11 @@ impl<'a> Bench<'a> {
         if watch.is_early(self.now) {
             return None; // what is heard may be from before it
         }
+        let holders = self.holders();
         let arrived = self.group.members.iter().filter(|(node, it)| {
             it.standing == Standing::Counted
                 && it.running == Some(self.rollout.release)
-                && self.fleet.permit_of(**node).is_none()
+                && !holders.contains(node)
         });
         let newcomers = self.newcomers().filter(|_| self.rollout.previous.is_none());
         let mut on_release = arrived.map(|(node, _)| *node).chain(newcomers);
@@ -189,8 +190,9 @@ impl<'a> Bench<'a> {
     /// Members that run the target although the log does not know it yet, such as one that a person
     /// brought back.
     fn found(self, behind: &BTreeSet<NodeId>, target: ReleaseId) -> BTreeSet<NodeId> {
+        let holders = self.holders();
         let serves = |node: &&NodeId| {
-            self.fleet.permit_of(**node).is_none()
+            !holders.contains(node)
                 && self.evidence.serves(self.now, self.fleet, self.name, **node, target)
         };
         behind.iter().filter(serves).copied().collect()
@@ -210,7 +212,7 @@ impl<'a> Bench<'a> {
             }
             if kind == PermitKind::Restart {
                 let unavailable = room.unavailable_beside(node);
-                let owned = unavailable.map(|(name, nodes)| (name.clone(), nodes.clone()));
+                let owned = unavailable.map(|(name, nodes)| (name.clone(), nodes.collect()));
                 decision.unavailable.extend(owned);
             }
             room.take(node);
@@ -219,12 +221,17 @@ impl<'a> Bench<'a> {
         decision
     }
 
+    /// Who holds a permit, in whatever group.
+    fn holders(self) -> BTreeSet<NodeId> {
+        self.fleet.permits().values().map(|permit| permit.node).collect()
+    }
+
     /// Who of `behind` could go now, and on what grounds, in the order of need.
     fn candidates(self, behind: &BTreeSet<NodeId>, target: ReleaseId) -> Vec<(NodeId, PermitKind)> {
-        let ready = behind.iter().copied().filter(|node| {
+        let holders = self.holders();
+        let ready = behind.iter().copied().filter(|node| !holders.contains(node)).filter(|node| {
             let report = self.evidence.fresh(self.now, self.fleet, *node);
-            self.fleet.permit_of(*node).is_none()
-                && report.is_some_and(|report| report.staged.contains(&target))
+            report.is_some_and(|report| report.staged.contains(&target))
                 && !self.evidence.is_double(self.now, *node)
         });
         let (mut idle, mut ill, mut well) = (Vec::new(), Vec::new(), Vec::new());
@@ -295,6 +302,7 @@ impl<'a> Bench<'a> {
             rollout: self.rollout.id,
             expected: self.group.generation,
             verdict: None,
+            judged_at: self.fleet.applied(),
             unavailable: BTreeMap::new(),
             found_on_target: BTreeSet::new(),
             grants: BTreeMap::new(),

@@ -20,7 +20,7 @@ pub(super) struct Room<'a> {
 struct Out<'a> {
     group: &'a Group,
     limit: usize,
-    /// U.
+    /// U without D, as it is in the log.
     unavailable: BTreeSet<NodeId>,
     /// D.
     disrupted: BTreeSet<NodeId>,
@@ -67,12 +67,12 @@ impl<'a> Room<'a> {
         }
     }
 
-    /// U of the groups that count `node`.
+    /// U of the groups that count `node`, but for those who were in D before any of this judgement.
     pub(super) fn unavailable_beside(
         &self,
         node: NodeId,
-    ) -> impl Iterator<Item = (&'a GroupName, &BTreeSet<NodeId>)> {
-        self.holding(node).map(|(name, out)| (name, &out.unavailable))
+    ) -> impl Iterator<Item = (&'a GroupName, impl Iterator<Item = NodeId>)> {
+        self.holding(node).map(|(name, out)| (name, out.unavailable.iter().copied()))
     }
 
     /// Groups in which there is no room for `node`.
@@ -105,6 +105,7 @@ impl<'a> Out<'a> {
         let unavailable = evidence.unavailable(now, fleet, name, group);
         let disrupted = fleet.disrupted(name, group);
         let all = unavailable.union(&disrupted).copied().collect();
+        let unavailable = unavailable.difference(&disrupted).copied().collect();
         Self { group, limit, unavailable, disrupted, all }
     }
 }

@@ -10,7 +10,7 @@ use crate::machine::Machine;
 use crate::time::Instant;
 
 fn swarm() -> Swarm {
-    Swarm::new(Config { zone: "a".parse().unwrap(), seed: 1 })
+    Swarm::new(Config { zone: "a".parse().unwrap(), seed: 1, pace: Pace::default() })
 }
 
 fn up(swarm: &mut Swarm, node: usize) {

@@ -115,7 +115,11 @@ impl Network {
     ) -> Self {
         let zone = |node: usize| -> ZoneName { format!("z{}", node % zones).parse().unwrap() };
         let node = |number: usize| Node {
-            swarm: Swarm::new(Config { zone: zone(number), seed: seed * 1_000 + number as u64 }),
+            swarm: Swarm::new(Config {
+                zone: zone(number),
+                seed: seed * 1_000 + number as u64,
+                pace: Pace::default(),
+            }),
             kind: Kind::Honest,
             up: RATE,
             down: RATE,
