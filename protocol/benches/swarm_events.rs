@@ -14,7 +14,7 @@ use baton_protocol::artifact::header::ChunkRef;
 use baton_protocol::id::{ChunkHash, NodeId, ReleaseId};
 use baton_protocol::machine::Machine as _;
 use baton_protocol::swarm::{
-    Bitmap, Config, Input, ObjectId, Output, Part, Swarm, SwarmMessage, Want,
+    Bitmap, Config, Input, ObjectId, Output, Pace, Part, Swarm, SwarmMessage, Want,
 };
 use baton_protocol::time::Instant;
 
@@ -35,7 +35,7 @@ fn main() {
 
 fn swarm(chunks: u32, have: Bitmap, origin: bool) -> Swarm {
     let zone: baton_protocol::id::ZoneName = "a".parse().expect("a name");
-    let mut swarm = Swarm::new(Config { zone: zone.clone(), seed: 1 });
+    let mut swarm = Swarm::new(Config { zone: zone.clone(), seed: 1, pace: Pace::default() });
     let hash = |n: u32| ChunkHash(*blake3::hash(&n.to_le_bytes()).as_bytes());
     let chunks: Arc<[_]> = (0..chunks).map(|n| ChunkRef { hash: hash(n), len: 65_536 }).collect();
     for peer in 1..=PEERS {

@@ -7,6 +7,7 @@ use baton_protocol::id::KeyId;
 use baton_protocol::limits::LOG_TAIL_ENTRIES;
 use baton_protocol::membership::Address;
 use baton_protocol::peer::{Config as PeerConfig, Peer};
+use baton_protocol::swarm::Pace;
 
 use super::identity::Identity;
 use super::{RunError, clock, disk, identity};
