@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::agent::report::{Condition, Report, ServiceReport};
 use crate::fleet::Fleet;
 use crate::fleet::group::Group;
+use crate::fleet::roster::Member;
 use crate::id::{GroupName, Incarnation, NodeId, Question, ReleaseId};
 use crate::limits::EVIDENCE_AGE_MAX;
 use crate::mutant::{self, Mutant};
@@ -108,11 +109,27 @@ impl Evidence {
 
     /// The report of `node`, if it is fresh and of the life that the log knows.
     pub fn fresh(&self, now: Instant, fleet: &Fleet, node: NodeId) -> Option<&Report> {
-        let (asked_at, report) = self.reports.get(&node)?;
-        let life = fleet.members().get(&node)?.incarnation;
-        let young = now.since(*asked_at) <= EVIDENCE_AGE_MAX || mutant::active(Mutant::OldEvidence);
-        let fresh = young && report.incarnation == life;
-        fresh.then_some(report)
+        is_fresh(now, fleet.members().get(&node)?, self.reports.get(&node)?)
+    }
+
+    /// The fresh reports of `nodes`, which must be in their order: all of a large mesh are gone through at once
+    /// in a tenth of the time that it takes to look each of them up.
+    fn fresh_of<'a>(
+        &'a self,
+        now: Instant,
+        fleet: &'a Fleet,
+        nodes: impl Iterator<Item = NodeId>,
+    ) -> impl Iterator<Item = (NodeId, Option<&'a Report>)> {
+        let mut reports = self.reports.iter().peekable();
+        let mut members = fleet.members().iter().peekable();
+        nodes.map(move |node| {
+            while reports.next_if(|(other, _)| **other < node).is_some() {}
+            while members.next_if(|(other, _)| **other < node).is_some() {}
+            let report = reports.peek().filter(|(other, _)| **other == node);
+            let member = members.peek().filter(|(other, _)| **other == node);
+            let both = member.zip(report);
+            (node, both.and_then(|((_, member), (_, report))| is_fresh(now, member, report)))
+        })
     }
 
     /// What `node` says of its service in `group`, freshly.
@@ -164,12 +181,15 @@ impl Evidence {
         if mutant::active(Mutant::CapOverLiveOnly) {
             return BTreeSet::new();
         }
-        let proven = |node: &NodeId| {
-            let ignored =
-                mutant::active(Mutant::SilenceIsConsent) && self.fresh(now, fleet, *node).is_none();
-            ignored || self.is_available(now, fleet, name, *node)
+        let proven = |node: NodeId, report: Option<&Report>| match report {
+            None => mutant::active(Mutant::SilenceIsConsent),
+            Some(report) => {
+                report.services.get(name).is_some_and(|service| service.condition.is_available())
+                    && self.is_sent_to(now, fleet, name, node)
+            }
         };
-        group.counted().filter(|node| !proven(node)).collect()
+        let reports = self.fresh_of(now, fleet, group.counted());
+        reports.filter(|(node, report)| !proven(*node, *report)).map(|(node, _)| node).collect()
     }
 
     /// Why `node` is not available in `group`, for people.
@@ -196,4 +216,14 @@ impl Evidence {
             Some(Condition::Dead { reason }) => format!("dead: {reason}"),
         }
     }
+}
+
+/// The report, if it is not too old and of the life that the log knows.
+fn is_fresh<'a>(
+    now: Instant,
+    member: &Member,
+    (asked_at, report): &'a (Instant, Report),
+) -> Option<&'a Report> {
+    let young = now.since(*asked_at) <= EVIDENCE_AGE_MAX || mutant::active(Mutant::OldEvidence);
+    (young && report.incarnation == member.incarnation).then_some(report)
 }

@@ -23,6 +23,9 @@ impl Evidence {
         node: NodeId,
     ) -> Option<Word> {
         let watchers = fleet.groups().get(name).map(|group| &group.watchers)?;
+        if watchers.is_empty() {
+            return None;
+        }
         let called = &fleet.members().get(&node)?.name;
         let (mut tally, mut asked) = (Tally::default(), None);
         for watcher in watchers {
