@@ -124,13 +124,14 @@ impl Mesh {
         let own = (0..own).map(|at| chunk(format!("chunk {sequence}.{at}"), 65_536));
         let chunks: Vec<_> = shared.chain(own).collect();
         let expires = rng.chance(1, 2).then_some(UnixTime(EPOCH + EXPIRES_AFTER));
-        self.sign(sequence, temper, chunks, expires)
+        self.sign(sequence, temper, chunks, expires, BALANCER_DELAY)
     }
 
-    /// A signed release of `count` chunks of `len` bytes, none of which any other has.
+    /// A signed release of `count` chunks of `len` bytes, none of which any other has. No balancer stands before
+    /// its service.
     pub(crate) fn plain_release(&self, sequence: u64, count: usize, len: u32) -> Made {
         let own = (0..count).map(|at| chunk(format!("chunk {sequence}.{at}"), len));
-        self.sign(sequence, Temper::Good, own.collect(), None)
+        self.sign(sequence, Temper::Good, own.collect(), None, Duration::ZERO)
     }
 
     fn sign(
@@ -139,6 +140,7 @@ impl Mesh {
         temper: Temper,
         chunks: Vec<ChunkRef>,
         expires: Option<UnixTime>,
+        balancer_delay: Duration,
     ) -> Made {
         let manifest = vec![chunk(format!("manifest {sequence}"), 4096)];
         let header = Header {
@@ -153,7 +155,7 @@ impl Mesh {
         let bytes = codec::encode(&header);
         let signature = self.publisher.sign(Purpose::Release, &bytes);
         let signed = SignedHeader { bytes, signatures: vec![(self.publisher(), signature)] };
-        let contents = Contents { chunks: chunks.into(), service: Some(spec()) };
+        let contents = Contents { chunks: chunks.into(), service: Some(spec(balancer_delay)) };
         Made { signed, manifest: manifest.into(), contents, temper }
     }
 }
@@ -171,7 +173,7 @@ pub(crate) fn group() -> GroupName {
     name("web")
 }
 
-fn spec() -> ServiceSpec {
+fn spec(balancer_delay: Duration) -> ServiceSpec {
     ServiceSpec {
         run: Run {
             command: vec!["./web".to_owned()],
@@ -188,7 +190,7 @@ fn spec() -> ServiceSpec {
         drain: Drain {
             listen: Some("127.0.0.1:80".to_owned()),
             timeout: Duration::from_secs(30),
-            balancer_delay: BALANCER_DELAY,
+            balancer_delay,
         },
     }
 }

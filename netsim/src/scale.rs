@@ -33,13 +33,13 @@ const CHUNK_BYTES: u32 = 4 * 1024 * 1024;
 const LINK_BYTES_PER_MS: u64 = 125_000;
 
 /// How often the links are shared anew.
-const SHARE_EVERY: Duration = Duration::from_millis(20);
+const SHARE_EVERY: Duration = Duration::from_millis(5);
 
 /// How often neighbours tell each other of new chunks: rarely enough that there are several in a message.
 const GATHERED: Pace = Pace {
-    batch: Duration::from_millis(800),
-    urgent_gap: Duration::from_millis(300),
-    beat: Duration::from_millis(300),
+    batch: Duration::from_millis(400),
+    urgent_gap: Duration::from_millis(100),
+    beat: Duration::from_millis(100),
 };
 
 /// How often it is looked how far the run has come.
@@ -48,8 +48,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Nodes that may be out at once, in percent; one at least.
 const CAP_PERCENT: usize = 1;
 
-/// How long a service must have been ready.
-const MIN_HEALTHY: Duration = Duration::from_secs(1);
+/// How long a service must have been ready, and how much faster than in a seed it stops and starts: a restart
+/// takes some 2 s.
+const MIN_HEALTHY: Duration = Duration::from_millis(500);
+const BRISK: u32 = 8;
 
 /// How long any part of the run may take.
 const WITHIN: Duration = Duration::from_secs(4 * 3_600);
@@ -113,7 +115,7 @@ impl<'a> Run<'a> {
         let mut policy = capped(Cap { count, ..Cap::default() });
         policy.min_healthy = Some(MIN_HEALTHY);
         let pace = if full { Pace::default() } else { GATHERED };
-        let shape = Shape { policy, log_tail: 256, pace, brisk: 4, ..Shape::calm(nodes) };
+        let shape = Shape { policy, log_tail: 256, pace, brisk: BRISK, ..Shape::calm(nodes) };
         let mut world = World::new(Rng::new(seed), &shape, false);
         world.judge.sampled = true;
         world.trace.deaf = true;

@@ -33,7 +33,7 @@ pub(crate) struct Shape {
     pub(crate) pace: Pace,
     /// Every service takes the same time for the same step.
     pub(crate) even: bool,
-    /// The longest that a step of a service takes, over this.
+    /// By what the time of a service's steps is divided.
     pub(crate) brisk: u32,
     /// Faults come while the mesh is founded and joined as well.
     pub(crate) early_faults: bool,

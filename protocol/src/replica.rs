@@ -220,6 +220,7 @@ impl Replica {
         }
         self.state = Arc::new(fleet.into());
         self.tail.clear();
+        self.push.drop_all();
         self.unkept = true;
         self.keep_at.get_or_insert(now.after(self.keep_within));
         self.outputs.push_back(Output::Replaced);
@@ -280,20 +281,8 @@ impl Replica {
         let kept = self.tail.front().is_some_and(|(first, _)| *first <= after.next());
         let message = if kept {
             let wanted = self.tail.iter().skip_while(|(index, _)| *index <= after);
-            let mut bytes = 0;
-            let fits = |entry: &Entry| {
-                bytes += match entry {
-                    Entry::Command(command) => command.len(),
-                    _ => 1024,
-                };
-                bytes <= ENTRY_BYTES_PER_FRAME
-            };
-            let entries = wanted.take(ENTRIES_PER_FRAME).map(|(_, entry)| Entry::clone(entry));
-            let mut fits = fits;
-            LogMessage::Entries {
-                first: after.next(),
-                entries: entries.take_while(|entry| fits(entry)).collect(),
-            }
+            let entries = first_that_fit(wanted.map(|(_, entry)| entry.as_ref()));
+            LogMessage::Entries { first: after.next(), entries }
         } else {
             let (index, hash, bytes) = self.snapshot();
             LogMessage::Snapshot { index, hash, length: bytes.len() as u64 }
@@ -392,6 +381,19 @@ impl Replica {
             self.outputs.push_back(Output::Keep(bytes));
         }
     }
+}
+
+/// The first of these entries, as many as one frame takes.
+fn first_that_fit<'a>(entries: impl Iterator<Item = &'a Entry>) -> Vec<Entry> {
+    let mut bytes = 0;
+    let fits = |entry: &&Entry| {
+        bytes += match entry {
+            Entry::Command(command) => command.len(),
+            Entry::Voters(_) | Entry::Nothing => 1024,
+        };
+        bytes <= ENTRY_BYTES_PER_FRAME
+    };
+    entries.take(ENTRIES_PER_FRAME).take_while(fits).cloned().collect()
 }
 
 impl Machine for Replica {

@@ -44,7 +44,7 @@ const DECISION_LOST_AFTER: Duration = Duration::from_secs(3);
 const JUDGE_EVERY: Duration = Duration::from_millis(250);
 
 /// Pause between two judgements for each member: one looks at all of them.
-const JUDGE_PAUSE: Duration = Duration::from_micros(20);
+const JUDGE_PAUSE: Duration = Duration::from_micros(10);
 
 /// Pause between two looks at the voters.
 const VOTERS_EVERY: Duration = Duration::from_millis(500);

@@ -9,9 +9,8 @@ use crate::consensus::Entry;
 use crate::fleet::Applied;
 use crate::fleet::event::Event;
 use crate::id::{LogIndex, NodeId};
-use crate::limits::ENTRIES_PER_FRAME;
 use crate::membership::FULL_MESH_MAX;
-use crate::replica::{LogMessage, Output};
+use crate::replica::{LogMessage, Output, first_that_fit};
 use crate::time::Instant;
 
 /// How long what others do under their permits is gathered in a large mesh. With k at one percent of N, what a
@@ -82,13 +81,14 @@ impl Push {
     }
 }
 
-/// The last entries up to `applied`, in frames.
+/// The last entries up to `applied`, in frames that are read.
 fn frames(entries: &[Arc<Entry>], applied: LogIndex) -> impl Iterator<Item = LogMessage> {
-    let first = applied.0 + 1 - entries.len() as u64;
-    (0..).zip(entries.chunks(ENTRIES_PER_FRAME)).map(move |(at, entries)| {
-        let first = LogIndex(first + at * ENTRIES_PER_FRAME as u64);
-        let entries = entries.iter().map(|entry| Entry::clone(entry)).collect();
-        LogMessage::Entries { first, entries }
+    let mut rest = entries;
+    core::iter::from_fn(move || {
+        let first = LogIndex(applied.0 + 1 - rest.len() as u64);
+        let entries = first_that_fit(rest.iter().map(AsRef::as_ref));
+        rest = rest.get(entries.len()..).unwrap_or_default();
+        (!entries.is_empty()).then_some(LogMessage::Entries { first, entries })
     })
 }
 
@@ -96,6 +96,7 @@ fn frames(entries: &[Arc<Entry>], applied: LogIndex) -> impl Iterator<Item = Log
 mod tests {
     use super::*;
     use crate::id::PermitId;
+    use crate::limits::COMMAND_BYTES_MAX;
 
     const NOW: Instant = Instant::ZERO;
 
@@ -137,6 +138,19 @@ mod tests {
         assert_eq!(push.due(), Some(NOW.after(GATHER)));
         assert_eq!(told(&mut push, NOW.after(GATHER), 8), [(None, 7, 2)]);
         assert_eq!((push.due(), told(&mut push, later, 8)), (None, vec![]));
+    }
+
+    #[test]
+    fn what_is_too_much_for_one_frame_is_told_in_several() {
+        let large = Arc::new(Entry::Command(vec![0; COMMAND_BYTES_MAX]));
+        let told: Vec<_> = frames(&vec![large; 5], LogIndex(9))
+            .map(|message| match message {
+                LogMessage::Entries { first, entries } => (first.0, entries.len()),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(told, [(5, 2), (7, 2), (9, 1)]);
+        assert_eq!(frames(&vec![nothing(); 300], LogIndex(300)).count(), 2);
     }
 
     #[test]

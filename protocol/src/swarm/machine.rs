@@ -188,7 +188,7 @@ impl Swarm {
         let mut told = Vec::new();
         for (&node, link) in &mut self.links {
             // Small changes are not worth a message.
-            let changed = credit.abs_diff(link.told) > link.told / 4;
+            let changed = credit.abs_diff(link.told) > link.told / 2;
             if changed {
                 link.told = credit;
                 told.push(node);
