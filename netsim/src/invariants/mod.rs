@@ -208,8 +208,17 @@ impl Judge {
         let own = |rig: &Rig| {
             rig.config.node == envelope.by && rig.peer.as_ref().is_some_and(Peer::leads)
         };
-        if let Some((asker, rig)) = (0..).zip(hosts).find(|(_, rig)| own(rig)) {
-            self.proposed(now, rig, asker, &envelope.command);
+        let Some((asker, rig)) = (0..).zip(hosts).find(|(_, rig)| own(rig)) else { return };
+        // A proof may have been said some time before, or be one of several that wait for a slow disk.
+        let standing = self.standing.get(&asker);
+        let late = standing.is_some_and(|it| it.has_just_gone(rig.local(now)));
+        match &envelope.command {
+            Command::Close { permit, incarnation, proof }
+                if late || self.proofs.was_said(envelope.by, *permit, *incarnation, proof) =>
+            {
+                self.proofs.said(envelope.by, *permit, *incarnation, proof);
+            }
+            command => self.proposed(now, rig, asker, command),
         }
     }
 

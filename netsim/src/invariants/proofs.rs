@@ -23,6 +23,9 @@ const SLACK: Duration = Duration::from_millis(1);
 /// each with its interval and its timeout, as the services of the simulator have them.
 const UNSEEN_MAX: Duration = Duration::from_secs(3);
 
+/// How long a leader's disk may keep what the leader has asked of itself from being seen.
+const SEEN_LATE_MAX: Duration = Duration::from_secs(5);
+
 /// How a service has stood, by the clock of its host. That counts what the machine has slept; a sleep that
 /// is longer than [`UNSEEN_MAX`] is a break.
 #[derive(Debug, Default)]
@@ -72,6 +75,13 @@ impl Standing {
     fn ready_for(&self, local: Instant) -> Option<Duration> {
         let well = self.broken.is_none_or(|since| local.since(since) < PROBE_EVERY);
         self.ready.filter(|_| well).map(|(_, since)| local.since(since))
+    }
+
+    /// Whether it was taken out so lately that a leader may have said before that it serves, what is seen
+    /// only now.
+    pub(super) fn has_just_gone(&self, local: Instant) -> bool {
+        let lately = |(_, over): (_, Instant)| local.since(over) <= SEEN_LATE_MAX;
+        self.up.is_none() && self.was_up.is_some_and(lately)
     }
 
     /// What a node says and does at one moment comes here in any order: what ends just now counts.
