@@ -49,7 +49,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const CAP_PERCENT: usize = 1;
 
 /// How long a service must have been ready, and how much faster than in a seed it stops and starts: a restart
-/// takes some 2 s.
+/// takes some 1.5 s.
 const MIN_HEALTHY: Duration = Duration::from_millis(500);
 const BRISK: u32 = 8;
 

@@ -33,7 +33,7 @@ pub(crate) struct Shape {
     pub(crate) pace: Pace,
     /// Every service takes the same time for the same step.
     pub(crate) even: bool,
-    /// By what the time of a service's steps is divided.
+    /// By what the time of a service's steps is divided, but for the least that each takes.
     pub(crate) brisk: u32,
     /// Faults come while the mesh is founded and joined as well.
     pub(crate) early_faults: bool,

@@ -13,9 +13,9 @@ use crate::membership::FULL_MESH_MAX;
 use crate::replica::{LogMessage, Output, first_that_fit};
 use crate::time::Instant;
 
-/// How long what others do under their permits is gathered in a large mesh. With k at one percent of N, what a
-/// leader says in a second would grow with N² otherwise: each of k restarts is told to N nodes three times.
-/// Less than a neighbour takes to find out by itself, so that nobody asks for it meanwhile.
+/// How long what others do under their permits is gathered in a large mesh. With k at one percent of N, the
+/// frames of a leader would grow with N² otherwise: each of k restarts is told to N nodes three times. Their
+/// bytes still do. Who hears meanwhile from a neighbour's digest that the log is further asks for it.
 const GATHER: Duration = Duration::from_millis(500);
 
 /// Entries that were applied on a leader and not told to all that follow.

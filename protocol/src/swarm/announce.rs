@@ -14,11 +14,11 @@ pub struct Pace {
     /// News that nobody waits for are gathered for so long: told to everyone each time they would cost
     /// over 1 % of the wire.
     pub batch: Duration,
-    /// Urgent news go at once, but not more often than this to one neighbour: on a fast link that is
-    /// several chunks in one message.
+    /// Urgent news go at once, or with the next beat, but not more often than this to one neighbour: on a
+    /// fast link that is several chunks in one message.
     pub urgent_gap: Duration,
-    /// What is not told at once is told when a multiple of this is over, to all neighbours together. Zero:
-    /// to each in its own time.
+    /// News are told when a multiple of this is over, to all neighbours together. Zero: to each in its own
+    /// time.
     pub beat: Duration,
 }
 

@@ -11,8 +11,8 @@ const BUDGET_TIME: Duration = Duration::from_millis(500);
 /// Enough to start on a fast link; a quarter of a second at 50 Mbit/s.
 const BUDGET_MIN: u64 = 2 * 1024 * 1024;
 /// Chunks that may be under way whatever their size: each comes slowly, as its sender serves others too,
-/// and a budget that follows the rate would fall with it. In `netsim scale` with chunks of 4 MiB and 100
-/// nodes a release takes 1.6 of the bound, and took 2.4 without. Of larger chunks, as many as
+/// and a budget that follows the rate would fall with it. In `netsim scale` with chunks of 4 MiB, links of
+/// 160 Mbit/s and 100 nodes a release took 1.6 of the bound, and 2.4 without. Of larger chunks, as many as
 /// [`BUDGET_MAX`] holds.
 const CHUNKS_MIN: u64 = 16;
 /// What the connections may hold in memory.
