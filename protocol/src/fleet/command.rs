@@ -277,8 +277,8 @@ pub struct Decision {
     /// Up to where the log was known to the judge. Where a permit was closed since without a proof that its
     /// holder serves, grants are refused: U does not name who was in D then.
     pub judged_at: LogIndex,
-    /// U of every group that counts a member which gets a permit to restart, but for those in D, who count
-    /// anyway. In a large mesh they are nearly all.
+    /// U of every group that counts a member which gets a permit to restart, but for those who hold one for that
+    /// group: they count anyway. In a large mesh they are nearly all.
     pub unavailable: BTreeMap<GroupName, BTreeSet<NodeId>>,
     /// Members found to run the rollout's release already.
     pub found_on_target: BTreeSet<NodeId>,

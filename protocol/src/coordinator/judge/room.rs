@@ -20,7 +20,7 @@ pub(super) struct Room<'a> {
 struct Out<'a> {
     group: &'a Group,
     limit: usize,
-    /// U without D, as it is in the log.
+    /// U without those whose permit is for this group, as it is in the log.
     unavailable: BTreeSet<NodeId>,
     /// D.
     disrupted: BTreeSet<NodeId>,
@@ -67,7 +67,7 @@ impl<'a> Room<'a> {
         }
     }
 
-    /// U of the groups that count `node`, but for those who were in D before any of this judgement.
+    /// U of the groups that count `node`, but for those who held a permit for that group before this judgement.
     pub(super) fn unavailable_beside(
         &self,
         node: NodeId,
@@ -105,7 +105,9 @@ impl<'a> Out<'a> {
         let unavailable = evidence.unavailable(now, fleet, name, group);
         let disrupted = fleet.disrupted(name, group);
         let all = unavailable.union(&disrupted).copied().collect();
-        let unavailable = unavailable.difference(&disrupted).copied().collect();
+        // A permit for another group may close by a proof that says nothing of this one.
+        let proves = |node: &NodeId| fleet.permit_of(*node).is_some_and(|it| it.group == *name);
+        let unavailable = unavailable.into_iter().filter(|node| !proves(node)).collect();
         Self { group, limit, unavailable, disrupted, all }
     }
 }

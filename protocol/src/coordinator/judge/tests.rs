@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::agent::report::{Condition, Report, ServiceReport};
 use crate::coordinator::{Coordinator, Input, Output};
-use crate::fleet::command::{Command, Order, PolicyChange};
+use crate::fleet::command::{Command, Order, PolicyChange, Proof};
 use crate::fleet::group::Ports;
 use crate::fleet::permit::PermitKind;
 use crate::fleet::rollout::{Phase, Rollout};
@@ -114,7 +114,7 @@ impl Lead {
         let (release, incarnation) = (self.mesh.new, Incarnation(1));
         let permit = self.mesh.permit(number);
         self.mesh.begin(number).unwrap();
-        let proof = crate::fleet::command::Proof::Ready { release };
+        let proof = Proof::Ready { release };
         self.mesh.ok(number, Command::Close { permit, incarnation, proof });
         self.says(number, Condition::Available, release);
         self.handle(Input::Changed { roster: true });
@@ -349,4 +349,27 @@ fn who_is_ill_in_another_group_only_does_not_count_here() {
     lead.passes(2);
     let [(holder, _)] = lead.holders()[..] else { panic!("{:?}", lead.holders()) };
     assert_ne!(holder, node(1), "db has no room for it");
+}
+
+/// Its permit closes by a proof that says nothing of the other group.
+#[test]
+fn who_holds_a_permit_for_one_group_is_named_among_the_ill_of_another() {
+    let mut lead = Lead::new(4, "1");
+    let (db, incarnation): (GroupName, _) = ("db".parse().unwrap(), Incarnation(1));
+    for number in 1..=3 {
+        let (group, release) = (db.clone(), lead.old());
+        lead.mesh.ok(number, Command::JoinGroup { group: db.clone(), ports: Ports::default() });
+        lead.mesh.ok(number, Command::Enroll { group, release, incarnation });
+        lead.says_in("db", number, Condition::Available, lead.old());
+    }
+    lead.says(1, unready(), lead.old());
+    lead.says_in("db", 1, dead(), lead.old());
+    lead.handle(Input::Changed { roster: true });
+    lead.passes(2);
+    assert_eq!(lead.holders(), [(node(1), PermitKind::Restart)], "the ill go first");
+    let (fleet, web) = (&lead.mesh.fleet, &lead.mesh.group);
+    let room = super::Room::around(lead.now, fleet, lead.coordinator.evidence(), web);
+    let named: BTreeMap<_, Vec<_>> =
+        room.unavailable_beside(node(2)).map(|(name, nodes)| (name, nodes.collect())).collect();
+    assert_eq!(named, [(&db, vec![node(1)]), (web, vec![])].into());
 }
