@@ -21,7 +21,7 @@ use super::pairs::{Pair, Pairs, Verdict};
 use super::stream::{self, Outlet};
 use super::{BulkEvent, NetConfig, NetError, NetEvent, Order, Outlets, socket};
 
-/// A connection may be idle for as long as it likes: gossip speaks on it each second.
+/// A connection may be idle for as long as it likes: gossip speaks on it every few seconds.
 const IDLE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// How long the first listen address may take to be bound.

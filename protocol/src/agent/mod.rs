@@ -68,7 +68,7 @@ pub enum Input {
     Asked(u64, Question),
     /// What the balancer beside this node was seen to do for a group.
     Sight(GroupName, Sight),
-    /// What the balancers were seen to do for this node's service in a group, as the leader says.
+    /// What the balancers were seen to do for the service that this permit is for, as the leader says.
     Word(PermitId, Word),
     /// The leader has not taken what was proposed.
     NotTaken,

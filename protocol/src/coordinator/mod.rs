@@ -78,7 +78,7 @@ pub enum Output {
     Decide(GroupName, Command),
     /// A change of the voters.
     Voters(VoterStep),
-    /// Tell the holder of a permit what the balancers of this group do for it.
+    /// Tell the holder of a permit what the balancers of its group do for it.
     Tell(NodeId, PermitId, Word),
 }
 

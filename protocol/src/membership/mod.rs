@@ -38,7 +38,7 @@ use crate::time::Instant;
 use book::Book;
 use dialer::Dialer;
 
-/// A member that has not been heard for so long is silent. Gossip speaks each second.
+/// A member that has not been heard for so long is silent. Gossip speaks each 3.6 s at the least.
 const SILENT_AFTER: Duration = Duration::from_secs(5);
 
 /// Pause between two looks at whom to dial, while somebody is missing.
