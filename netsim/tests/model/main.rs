@@ -30,11 +30,14 @@ fn check(bounds: Bounds, mistake: Option<Mistake>) -> impl Checker<Grants> {
 }
 
 /// Two holders after each other, each with its grant, its begin and its close.
-const ONE_LEADER: Bounds = Bounds { terms: 1, entries: 6, grants: 2, nonces: 1, crashes: 0 };
+const ONE_LEADER: Bounds =
+    Bounds { terms: 1, entries: 6, grants: 2, nonces: 1, crashes: 0, overrides: 1 };
 const TWO_LEADERS: Bounds = Bounds { terms: 2, ..ONE_LEADER };
 const A_CRASH: Bounds = Bounds { crashes: 1, ..ONE_LEADER };
 /// One holder, which may ask anew after a crash.
 const ASKS_ANEW: Bounds = Bounds { grants: 1, nonces: 2, ..A_CRASH };
+/// The same, and it asks once more than a proof of its is under way.
+const ASKS_ONCE_MORE: Bounds = Bounds { entries: 7, nonces: 3, overrides: 0, ..ASKS_ANEW };
 
 #[test]
 fn nothing_that_can_happen_takes_two_down() {
@@ -47,10 +50,12 @@ fn nothing_that_can_happen_takes_two_down() {
 
 #[test]
 fn a_permit_that_is_given_back_moves_nothing() {
-    let checker = check(ASKS_ANEW, None);
-    println!("{ASKS_ANEW:?}: {} states", checker.unique_state_count());
-    let found: Vec<_> = checker.discoveries().into_keys().collect();
-    assert!(found.is_empty(), "{found:?}");
+    for bounds in [ASKS_ANEW, ASKS_ONCE_MORE] {
+        let checker = check(bounds, None);
+        println!("{bounds:?}: {} states", checker.unique_state_count());
+        let found: Vec<_> = checker.discoveries().into_keys().collect();
+        assert!(found.is_empty(), "{found:?}");
+    }
 }
 
 #[test]

@@ -28,10 +28,13 @@ impl Grants {
         if log.iter().filter(|it| **it != Said::Nothing).count() >= self.bounds.entries {
             return;
         }
-        let granted = log.iter().filter(|it| matches!(it, Said::Grant { .. })).count();
-        let grants = (0..HOLDERS).filter(|_| granted < self.bounds.grants);
+        let is_grant = |said: &Said| matches!(said, Said::Grant { .. });
+        let granted = log.iter().filter(|it| is_grant(it)).count();
+        let first = !state.voters.iter().any(|it| it.log.iter().any(|(_, said)| is_grant(said)));
+        let holders = if first { 1 } else { HOLDERS }; // none is unlike another yet
+        let grants = (0..holders).filter(|_| granted < self.bounds.grants);
         let grants = grants.map(|to| Said::Grant { to });
-        let words = state.words.iter().copied().filter(|it| !log.contains(it));
+        let words = state.words.iter().copied();
         let said = grants.chain(words).filter(|said| self.changes(&log, *said));
         actions.extend(said.map(|said| Action::Append(at, said)));
     }
@@ -124,14 +127,14 @@ impl Model for Grants {
             holders: vec![holder; HOLDERS],
             words: BTreeSet::new(),
             crashes: 0,
-            overridden: false,
+            overrides: 0,
         }]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         (0..VOTERS).for_each(|at| self.voter_actions(state, at, actions));
         (0..HOLDERS).for_each(|at| self.holder_actions(state, at, actions));
-        if !state.overridden {
+        if state.overrides < self.bounds.overrides {
             let open = self.held(&state.agreed);
             actions.extend(open.iter().flatten().map(|(permit, _)| Action::Override(*permit)));
         }
@@ -155,7 +158,7 @@ impl Model for Grants {
                 voter.log.push((voter.term, said));
             }
             Action::Override(permit) => {
-                state.overridden = true;
+                state.overrides += 1;
                 state.words.insert(Said::Override { permit });
             }
             Action::Learn(at, seen) => state.holders[at].seen = seen,

@@ -26,6 +26,7 @@ pub(crate) struct Bounds {
     pub(crate) grants: usize,
     pub(crate) nonces: u8,
     pub(crate) crashes: u8,
+    pub(crate) overrides: u8,
 }
 
 /// A place in the log, from 0, after what the mesh was founded with.
@@ -109,7 +110,7 @@ pub(crate) struct State {
     /// All that was ever said to a leader: it may arrive at any time.
     pub(crate) words: BTreeSet<Said>,
     pub(crate) crashes: u8,
-    pub(crate) overridden: bool,
+    pub(crate) overrides: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

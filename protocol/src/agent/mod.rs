@@ -23,7 +23,7 @@ use crate::artifact::header::{ChunkRef, SignedHeader};
 use crate::codec;
 use crate::disk::{Batch, Key, Token};
 use crate::fleet::command::Command;
-use crate::id::{GroupName, Incarnation, PermitId, Question, ReleaseId};
+use crate::id::{GroupName, Incarnation, Nonce, PermitId, Question, ReleaseId};
 use crate::machine::Machine;
 use crate::rng::Rng;
 use crate::swarm::{Bitmap, ObjectId};
@@ -209,7 +209,8 @@ impl Agent {
     fn add_unit(&mut self, now: Instant, name: GroupName, assignment: unit::Assignment) {
         let journal = self.journals.get(&name).copied().unwrap_or_default();
         let process = self.unassigned.remove(&name).unwrap_or(Process::Unknown);
-        let unit = Unit::new(name.clone(), assignment, journal, process, self.rng.fork());
+        let nonce = Nonce(self.rng.next_u64() / 2); // as many are left
+        let unit = Unit::new(name.clone(), assignment, journal, process, nonce);
         self.units.insert(name.clone(), unit);
         self.with_unit(now, &name, Unit::advance);
     }

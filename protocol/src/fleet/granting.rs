@@ -79,7 +79,15 @@ impl Fleet {
         self.check_life(node, incarnation)?;
         let held = self.permits.get(&id).filter(|permit| permit.node == node);
         let permit = held.ok_or(Refusal::Permit(id))?;
-        if !permit.has_begun() && !self.may_start(&permit.group, permit.rollout) {
+        let refused = match permit.phase {
+            PermitPhase::Granted => !self.may_start(&permit.group, permit.rollout),
+            // A request of this life that was under way for long: its number may be given back by a proof
+            // that is under way as well.
+            PermitPhase::Begun { incarnation: of, nonce: newest } => {
+                of == incarnation && nonce < newest
+            }
+        };
+        if refused {
             return Err(Refusal::Permit(id));
         }
         if let Some(permit) = self.permits.get_mut(&id) {

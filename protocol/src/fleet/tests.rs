@@ -259,6 +259,9 @@ fn who_serves_in_a_later_life_gives_back_what_it_has_not_begun_anew() {
     mesh.ok(2, Command::Begin { permit, incarnation, nonce });
     let close = |begun| Command::Close { permit, incarnation, proof: serves(begun) };
     assert!(mesh.say(2, close(first.0)).outcome.is_err(), "said before it began anew");
+    let again = Command::Begin { permit, incarnation, nonce: first };
+    assert!(mesh.say(2, again).outcome.is_err(), "it would be given back by a proof of that time");
+    mesh.ok(2, Command::Begin { permit, incarnation, nonce });
     mesh.ok(2, close(nonce.0));
     assert!(mesh.fleet.permits().is_empty());
     assert_eq!(mesh.fleet.groups()[&mesh.group].members[&node(2)].running, Some(old));

@@ -206,7 +206,7 @@ fn a_disk_that_takes_longer_than_an_echo_may_makes_the_holder_ask_again() {
     let condition = holder.condition();
     assert!(!matches!(condition, Some(Condition::Moving { .. })), "{condition:?}");
     holder.noted();
-    assert_ne!(holder.asked(), first);
+    assert!(holder.asked() > first, "the log takes no lower number");
     holder.echoed();
     holder.confirmed(1);
     assert!(holder.drains());

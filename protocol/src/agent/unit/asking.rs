@@ -51,7 +51,7 @@ impl Unit {
                 return;
             }
         }
-        self.ask(at, lease.id, at.now);
+        self.ask(at, lease, at.now);
     }
 
     /// Whether nothing was moved under this permit, in any life. Where the log has begun it in an earlier
@@ -121,10 +121,15 @@ impl Unit {
         Some(self.proven_at(ready, spec).max(ready.after(stop_timeout(spec))))
     }
 
-    /// Asks to begin, under a new number.
-    fn ask(&mut self, at: Surroundings<'_>, permit: PermitId, first: Instant) {
+    /// Asks to begin, under a number that is higher than any before.
+    fn ask(&mut self, at: Surroundings<'_>, lease: &Lease, first: Instant) {
         failpoint::reach(Failpoint::Granted);
-        let nonce = Nonce(self.rng.next_u64());
+        let newest = match lease.phase {
+            PermitPhase::Begun { nonce, .. } => nonce,
+            PermitPhase::Granted => Nonce::default(),
+        };
+        let (permit, nonce) = (lease.id, Nonce(self.nonce.max(newest).0.saturating_add(1)));
+        self.nonce = nonce;
         let (now, pause) = (at.now, NOT_TAKEN_PAUSE);
         self.stance = Stance::Asking { permit, nonce, first, since: now, again_at: now, pause };
         if mutant::active(Mutant::BeginWithoutEcho) {
@@ -157,7 +162,7 @@ impl Unit {
             }
         }
         if !in_time {
-            return self.ask(at, lease.id, first);
+            return self.ask(at, &lease, first);
         }
         self.keep_running(at.now);
         if at.now >= again_at {

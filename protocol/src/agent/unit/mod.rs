@@ -34,7 +34,6 @@ use crate::fleet::group::Standing;
 use crate::id::{GroupName, Incarnation, Nonce, PermitId, Question, ReleaseId};
 use crate::limits::EVIDENCE_AGE_MAX;
 use crate::mutant::{self, Mutant};
-use crate::rng::Rng;
 use crate::time::Instant;
 
 use asking::ECHO_MAX;
@@ -132,18 +131,19 @@ pub struct Unit {
     overdue: Option<Instant>,
     /// Journals that were given out and are not on disk yet.
     writes: u32,
-    rng: Rng,
+    /// Of its last request to begin.
+    nonce: Nonce,
     outputs: VecDeque<UnitOutput>,
 }
 
 impl Unit {
-    /// A unit that goes on from what its disk and its runtime say.
+    /// A unit that goes on from what its disk and its runtime say. Its requests have higher numbers than `nonce`.
     pub fn new(
         group: GroupName,
         assignment: Assignment,
         journal: Journal,
         process: Process,
-        rng: Rng,
+        nonce: Nonce,
     ) -> Self {
         let mut unit = Self {
             group,
@@ -161,7 +161,7 @@ impl Unit {
             wake_at: None,
             overdue: None,
             writes: 0,
-            rng,
+            nonce,
             outputs: VecDeque::new(),
         };
         // A balancer keeps the last word of an agent that was gone. Where that may have been a drain,
