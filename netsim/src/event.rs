@@ -84,6 +84,42 @@ pub(crate) enum Event {
     Director,
 }
 
+impl Event {
+    /// Whom it happens to; the first host where that is several or none.
+    pub(crate) fn host(&self) -> Host {
+        match self {
+            Self::Wake { host, .. }
+            | Self::Clock { host, .. }
+            | Self::Dialled { host, .. }
+            | Self::Synced { host, .. }
+            | Self::Confirmed { host, .. }
+            | Self::Store { host, .. }
+            | Self::ChunkStored { host, .. }
+            | Self::Service { host, .. }
+            | Self::Seen { host, .. }
+            | Self::Probe { host, .. }
+            | Self::Restart { host }
+            | Self::Reborn { host }
+            | Self::Restore { host, .. }
+            | Self::ClockRight { host, .. }
+            | Self::Over { host, .. }
+            | Self::Flap { host, .. }
+            | Self::Flood { host, .. }
+            | Self::Operate { host, .. } => *host,
+            Self::Deliver { to, .. } | Self::Arrived { to, .. } | Self::Corrupt { to, .. } => *to,
+            Self::Uploaded { from, .. } | Self::UploadFails { from, .. } => *from,
+            Self::Cut { .. }
+            | Self::KeepAlive { .. }
+            | Self::Flow { .. }
+            | Self::Fault(_)
+            | Self::Heal { .. }
+            | Self::Clog { .. }
+            | Self::Balancer
+            | Self::Director => 0,
+        }
+    }
+}
+
 /// What a service's process does by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {

@@ -48,8 +48,10 @@ mod spells;
 mod store;
 mod story;
 mod tally;
+mod together;
 mod trace;
 mod traffic;
+
 mod traps;
 mod world;
 

@@ -86,7 +86,8 @@ enum Command {
         /// What it begins with.
         #[arg(long, default_value_t = 1)]
         seed: u64,
-        /// Share the links anew with each chunk, and tell of each as daemons do, instead of less often: slow.
+        /// Let things happen at any moment, share the links anew with each chunk, and tell of each as daemons
+        /// do, instead of less often: slow.
         #[arg(long)]
         full: bool,
     },

@@ -1,6 +1,7 @@
 //! What will happen, by its time; what was asked for first comes first.
 
 use core::cmp::Reverse;
+use core::time::Duration;
 use std::collections::BinaryHeap;
 
 use baton_protocol::time::Instant;
@@ -10,25 +11,43 @@ use crate::event::Event;
 /// A heap of times, and the events beside it: these are large, and are not moved about.
 #[derive(Default)]
 pub(crate) struct Queue {
-    heap: BinaryHeap<Reverse<(Instant, u64, usize)>>,
+    heap: BinaryHeap<Reverse<(Instant, usize, u64, usize)>>,
     events: Vec<Option<Event>>,
     free: Vec<usize>,
     put: u64,
+    /// Where given: things happen at multiples of this alone, host by host. What a host needs for several is
+    /// brought into the processor's caches once.
+    pub(crate) tick: Option<Duration>,
 }
 
 impl Queue {
+    /// When that will happen which is to happen at `at`.
+    pub(crate) fn when(&self, at: Instant) -> Instant {
+        let Some(tick) = self.tick else { return at };
+        let tick = u64::try_from(tick.as_micros()).unwrap_or(u64::MAX).max(1);
+        Instant::from_micros(at.as_micros().div_ceil(tick).saturating_mul(tick))
+    }
+
     pub(crate) fn put(&mut self, at: Instant, event: Event) {
         self.put += 1;
+        let at = self.when(at);
+        let host = self.tick.map_or(0, |_| event.host());
         let place = self.free.pop().unwrap_or(self.events.len());
         if place == self.events.len() {
             self.events.push(None);
         }
         self.events[place] = Some(event);
-        self.heap.push(Reverse((at, self.put, place)));
+        self.heap.push(Reverse((at, host, self.put, place)));
+    }
+
+    /// The next event of this very moment.
+    pub(crate) fn take_at(&mut self, at: Instant) -> Option<Event> {
+        self.heap.peek().filter(|Reverse((due, ..))| *due == at)?;
+        self.take().map(|(_, event)| event)
     }
 
     pub(crate) fn take(&mut self) -> Option<(Instant, Event)> {
-        let Reverse((at, _, place)) = self.heap.pop()?;
+        let Reverse((at, _, _, place)) = self.heap.pop()?;
         self.free.push(place);
         Some((at, self.events[place].take()?))
     }

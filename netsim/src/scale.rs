@@ -3,7 +3,8 @@
 //!
 //! The mesh begins with everybody in it, see `founding`. The nodes are whole ones. What is done less
 //! than elsewhere: the states of the log are shared, chunks are of 4 MiB, several of them are told in one
-//! message, and the properties are checked now and then instead of after each event.
+//! message, while they spread things happen at ticks alone, and the properties are checked now and then
+//! instead of after each event.
 
 use core::time::Duration;
 
@@ -32,8 +33,8 @@ const CHUNK_BYTES: u32 = 4 * 1024 * 1024;
 /// Bytes in a millisecond of each link, each way: 1 Gbit/s.
 const LINK_BYTES_PER_MS: u64 = 125_000;
 
-/// How often the links are shared anew.
-const SHARE_EVERY: Duration = Duration::from_millis(5);
+/// While the release spreads, things happen at multiples of this alone, and the links are shared anew then.
+const TICK: Duration = Duration::from_millis(5);
 
 /// How often neighbours tell each other of new chunks: rarely enough that there are several in a message.
 const GATHERED: Pace = Pace {
@@ -92,11 +93,14 @@ struct Run<'a> {
     world: World,
     release: ReleaseId,
     leader: Host,
+    /// In full fidelity.
+    full: bool,
     tell: &'a dyn Fn(&str),
 }
 
 /// Runs a mesh of `nodes`, and says to `tell` how far it has come, in virtual time. In `full` fidelity
-/// neighbours tell each other of new chunks as daemons do, and the links are shared anew with each chunk.
+/// neighbours tell each other of new chunks as daemons do, and the links are shared anew with each chunk,
+/// whenever that is.
 ///
 /// # Errors
 /// A property did not hold, or a part of the run did not end.
@@ -120,7 +124,7 @@ impl<'a> Run<'a> {
         world.judge.sampled = true;
         world.trace.deaf = true;
         world.bulk.link = LINK_BYTES_PER_MS;
-        world.bulk.every = (!full).then_some(SHARE_EVERY);
+        world.bulk.every = (!full).then_some(TICK);
         world.meter = Meter::of(nodes);
         let first = world.mesh.plain_release(1, 4, 65_536);
         let configs: Vec<_> = world.hosts.iter().map(|rig| rig.config.clone()).collect();
@@ -134,20 +138,21 @@ impl<'a> Run<'a> {
         world.hosts[0].disk.extend(founder);
         world.catalog.insert(release, first);
         world.state = Some(state);
-        world.after(LOOK_EVERY, Event::Director);
-        Ok(Self { world, release, leader: 0, tell })
+        Ok(Self { world, release, leader: 0, full, tell })
     }
 
     /// Lets things happen until `is_so`, and says how long that took.
     fn until(&mut self, what: &str, is_so: fn(&Self) -> bool) -> Result<Duration, String> {
         let begun = self.world.now;
+        let mut look_at = begun;
         loop {
-            let Some(event) = self.world.pop() else { return Err("nothing happens".to_owned()) };
-            if !matches!(event, Event::Director) {
-                self.world.happen(event);
+            if !self.world.happen_together() {
+                return Err("nothing happens".to_owned());
+            }
+            if self.world.now < look_at {
                 continue;
             }
-            self.world.after(LOOK_EVERY, Event::Director);
+            look_at = self.world.now.after(LOOK_EVERY);
             self.leader = self.world.leader().unwrap_or(self.leader);
             let World { judge, hosts, .. } = &mut self.world;
             judge.sample(hosts, hosts[self.leader].peer.as_ref());
@@ -201,7 +206,10 @@ impl<'a> Run<'a> {
         self.world.meter = Meter::of(nodes);
         self.world.seed(SEED, made);
         ask(&mut self.world, SEED, Operation::Register { header });
+        // A rollout is timed to the millisecond, and there is little to do at once in it.
+        self.world.queue.tick = (!self.full).then_some(TICK);
         let took = self.until("the release is everywhere", Self::is_everywhere)?.as_secs_f64();
+        self.world.queue.tick = None;
         let bytes = CHUNKS as f64 * f64::from(CHUNK_BYTES);
         let link = LINK_BYTES_PER_MS as f64 * 1_000.0;
         // The links are alike, so that the receivers together are no narrower than one of them.

@@ -66,15 +66,20 @@ impl World {
     }
 
     pub(crate) fn deliver(&mut self, conn: ConnId, from: Host, to: Host) {
-        let Some(frame) = self.net.deliver(conn, from, to) else { return };
+        if let Some(input) = self.next_frame(conn, from, to) {
+            self.feed(to, input);
+        }
+    }
+
+    /// The next frame of one way of a connection, as the daemon hears it.
+    pub(crate) fn next_frame(&mut self, conn: ConnId, from: Host, to: Host) -> Option<Input> {
+        let frame = self.net.deliver(conn, from, to)?;
         self.trace.bytes(self.now, 3, &[from as u8, to as u8]);
         self.trace.bytes(self.now, 4, &frame);
         self.meter.heard(to, frame.len());
-        if self.is_lied_to(to, from, &frame) {
-            return;
-        }
-        let node = self.hosts[from].config.node;
-        self.feed(to, Input::Control { from: node, frame });
+        let from_node = self.hosts[from].config.node;
+        let lied_to = self.is_lied_to(to, from, &frame);
+        (!lied_to).then_some(Input::Control { from: from_node, frame })
     }
 
     pub(crate) fn cut(&mut self, conn: ConnId) {
@@ -160,41 +165,43 @@ impl World {
         }
     }
 
-    pub(crate) fn uploaded(&mut self, from: Host, to: Host, transfer: Transfer) {
+    /// A chunk has left its sender: what that hears.
+    pub(crate) fn uploaded(&mut self, from: Host, to: Host, transfer: Transfer) -> Input {
         let Transfer { conn, object, index, .. } = transfer;
         let open = self.net.between(from, to) == Some(conn);
         let node = self.hosts[to].config.node;
         if !open || !self.hosts[from].store.has(object, index) {
-            return self.feed(from, Input::UploadFailed { to: node, object, index });
+            return Input::UploadFailed { to: node, object, index };
         }
         let delay = self.net.delay(&mut self.rng, from, to);
         self.after(delay, Event::Arrived { from, to, transfer });
-        self.feed(from, Input::Uploaded { to: node, object, index });
+        Input::Uploaded { to: node, object, index }
     }
 
-    pub(crate) fn arrived(&mut self, from: Host, to: Host, transfer: Transfer) {
+    /// A chunk is at its receiver: what that hears.
+    pub(crate) fn arrived(&mut self, from: Host, to: Host, transfer: Transfer) -> Option<Input> {
         let Transfer { conn, object, index, .. } = transfer;
         if self.net.between(from, to) != Some(conn) || self.hosts[to].peer.is_none() {
-            return;
+            return None;
         }
         let node = self.hosts[from].config.node;
         self.trace.bytes(self.now, 6, &[from as u8, to as u8]);
         let garbled = self.hosts[to].garbled_permille;
         if garbled > 0 && self.rng.chance(garbled, 1000) {
-            return self.feed(to, Input::ChunkCorrupt { from: node, object, index });
+            return Some(Input::ChunkCorrupt { from: node, object, index });
         }
         let rig = &mut self.hosts[to];
         let life = rig.life;
         if rig.full {
             let (release, reason) = (object.release, "no space left on device".to_owned());
-            return self.feed(to, Input::Store(StoreEvent::Failed { release, reason }));
+            return Some(Input::Store(StoreEvent::Failed { release, reason }));
         }
         if !rig.store.put(object, index) {
-            return;
+            return None;
         }
         let delay = self.within(Duration::from_millis(20));
         self.after(delay, Event::ChunkStored { host: to, life, object, index });
-        self.feed(to, Input::ChunkVerified { from: node, object, index });
+        Some(Input::ChunkVerified { from: node, object, index })
     }
 
     /// Wrong bytes are at their receiver.

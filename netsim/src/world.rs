@@ -60,7 +60,7 @@ pub(crate) struct World {
     pub(crate) judge: Judge,
     pub(crate) traps: Vec<Trap>,
     pub(crate) balancer: Option<Balancer>,
-    queue: Queue,
+    pub(crate) queue: Queue,
     pub(crate) bulk: Bulk,
     pub(crate) shape: Shape,
     /// Nodes that never come back.
@@ -185,11 +185,18 @@ impl World {
             Event::Store { host, life, event } => self.tell(host, life, Input::Store(*event)),
             Event::Flow { version } if self.bulk.is_current(version) => self.flow(),
             Event::Flow { .. } => {}
-            Event::Uploaded { from, to, transfer } => self.uploaded(from, to, transfer),
+            Event::Uploaded { from, to, transfer } => {
+                let input = self.uploaded(from, to, transfer);
+                self.feed(from, input);
+            }
             Event::UploadFails { from, to, object, index } => {
                 self.feed(from, Input::UploadFailed { to, object, index });
             }
-            Event::Arrived { from, to, transfer } => self.arrived(from, to, transfer),
+            Event::Arrived { from, to, transfer } => {
+                if let Some(input) = self.arrived(from, to, transfer) {
+                    self.feed(to, input);
+                }
+            }
             Event::Corrupt { conn, from, to, object, index } => {
                 self.corrupt(conn, [from, to], object, index);
             }
@@ -244,7 +251,8 @@ impl World {
         while let Some(output) = self.hosts[host].peer.as_mut().and_then(Peer::poll_output) {
             self.perform(host, output);
         }
-        self.plan_wake(host);
+        let wake = self.hosts[host].peer.as_ref().and_then(Peer::poll_timeout);
+        self.plan_wake(host, wake);
         let Self { judge, hosts, now, trace, .. } = self;
         judge.look(*now, hosts, host, trace);
         let moments = self.judge.moments();
@@ -265,9 +273,10 @@ impl World {
         self.judge.ways(blocked);
     }
 
-    fn plan_wake(&mut self, host: Host) {
+    /// Wakes the daemon of `host` when it says so, by its own clock.
+    pub(crate) fn plan_wake(&mut self, host: Host, due: Option<Instant>) {
         let rig = &mut self.hosts[host];
-        let Some(due) = rig.peer.as_ref().and_then(Peer::poll_timeout) else { return };
+        let Some(due) = due else { return };
         let mut due = rig.global(due);
         if due <= self.now {
             // What is due already was done just now: a daemon would spin.
@@ -277,6 +286,7 @@ impl World {
                 self.judge.fail("a node wants to be woken in the past, for ever");
             }
         }
+        let due = self.queue.when(due);
         if rig.wake_at.is_some_and(|at| at <= due && at > self.now) {
             return;
         }
@@ -286,12 +296,20 @@ impl World {
     }
 
     fn wake(&mut self, host: Host, life: u64) {
-        let rig = &mut self.hosts[host];
-        if rig.life == life && rig.wake_at == Some(self.now) {
-            rig.wake_at = None;
-            self.trace.bytes(self.now, 1, &[host as u8]);
+        if self.is_woken(host, life) {
             self.feed(host, Input::Timeout);
         }
+    }
+
+    /// Whether it is now that the daemon of `host` is to be woken.
+    pub(crate) fn is_woken(&mut self, host: Host, life: u64) -> bool {
+        let rig = &mut self.hosts[host];
+        let woken = rig.life == life && rig.wake_at == Some(self.now);
+        if woken {
+            rig.wake_at = None;
+            self.trace.bytes(self.now, 1, &[host as u8]);
+        }
+        woken
     }
 
     pub(crate) fn wall_clock(&self, host: Host) -> UnixTime {
@@ -319,7 +337,7 @@ impl World {
         }
     }
 
-    fn perform(&mut self, host: Host, output: Output) {
+    pub(crate) fn perform(&mut self, host: Host, output: Output) {
         let life = self.hosts[host].life;
         match output {
             Output::Dial { address: to, .. } => self.dial(host, to),
