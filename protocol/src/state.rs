@@ -104,16 +104,16 @@ impl State {
 
     /// The step by `entry`, which must be the one that follows in the log.
     pub fn after(this: Arc<Self>, entry: Entry) -> Step {
-        if let Some(known) = this.next.get().filter(|next| *next.entry == entry) {
-            return known.clone();
-        }
+        let follows = |step: &Step| *step.entry == entry;
         match Arc::try_unwrap(this) {
-            Ok(mut own) => Self::take(core::mem::take(&mut own.fleet), &own.members, entry),
+            Ok(mut own) => own.next.take().filter(follows).unwrap_or_else(|| {
+                Self::take(core::mem::take(&mut own.fleet), &own.members, entry.clone())
+            }),
             Err(shared) => {
-                let step = Self::take(shared.fleet.clone(), &shared.members, entry);
-                // Whoever was faster with another entry, as no consensus would have it, keeps the place.
-                drop(shared.next.set(step.clone()));
-                step
+                let take = || Self::take(shared.fleet.clone(), &shared.members, entry.clone());
+                let next = shared.next.get_or_init(take);
+                // Another entry may be there, though no consensus would have it so.
+                if follows(next) { next.clone() } else { take() }
             }
         }
     }
