@@ -14,7 +14,8 @@
 //!   honest
 //! * `story`: scenarios that people write; `chronicle` and `picture`: a run to look at; `shrink`: the
 //!   least of a plan that still fails
-//! * `scale`: a mesh of hundreds or thousands on a calm day; `founding`: how it begins; `meter`: what it says
+//! * `scale`: a mesh of hundreds or thousands on a calm day; `founding`: how it begins; `together`: what
+//!   happens at once in it; `meter`: what it says
 //! * `trace`: the hash over all that happened; `tally`: it in numbers; `restarts`: how long they took
 
 mod balancer;
@@ -51,7 +52,6 @@ mod tally;
 mod together;
 mod trace;
 mod traffic;
-
 mod traps;
 mod world;
 

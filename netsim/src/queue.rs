@@ -1,4 +1,5 @@
-//! What will happen, by its time; what was asked for first comes first.
+//! What will happen, by its time; what was asked for first comes first, but where one host's things are kept
+//! together.
 
 use core::cmp::Reverse;
 use core::time::Duration;
@@ -50,5 +51,21 @@ impl Queue {
         let Reverse((at, _, _, place)) = self.heap.pop()?;
         self.free.push(place);
         Some((at, self.events[place].take()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn with_ticks_what_happens_is_late_by_less_than_one_and_goes_host_by_host() {
+        let mut queue = Queue { tick: Some(Duration::from_micros(10)), ..Queue::default() };
+        for (at, host) in [(11, 2), (20, 1), (12, 2), (21, 1), (30, 0)] {
+            queue.put(Instant::from_micros(at), Event::Restart { host });
+        }
+        let taken = core::iter::from_fn(|| queue.take());
+        let taken: Vec<_> = taken.map(|(at, event)| (at.as_micros(), event.host())).collect();
+        assert_eq!(taken, [(20, 1), (20, 2), (20, 2), (30, 0), (30, 1)]);
     }
 }

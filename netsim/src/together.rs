@@ -30,6 +30,7 @@ struct Said {
 impl World {
     /// Lets happen what is to happen next, and all else of that moment; false where nothing ever will.
     pub(crate) fn happen_together(&mut self) -> bool {
+        debug_assert!(self.judge.sampled, "the other checks look at each event");
         let Some(first) = self.pop() else { return false };
         let (mut heard, mut others) = (BTreeMap::<Host, Vec<Input>>::new(), Vec::new());
         let mut next = Some(first);
@@ -90,8 +91,8 @@ impl World {
 
 /// Tells daemons what they hear, in the order of their hosts.
 fn drive_all(now: Instant, hosts: &mut [Rig], mut heard: Vec<(Host, Vec<Input>)>) -> Vec<Said> {
-    let later =
-        heard.split_off(if heard.len() < THREAD_WORTH { heard.len() } else { heard.len() / 2 });
+    let alone = heard.len() < THREAD_WORTH;
+    let later = heard.split_off(if alone { heard.len() } else { heard.len() / 2 });
     let Some(&(middle, _)) = later.first() else { return drive(now, hosts, 0, heard) };
     let (low, high) = hosts.split_at_mut(middle);
     thread::scope(|scope| {

@@ -234,7 +234,8 @@ impl World {
         }
     }
 
-    /// The one place where a daemon is driven.
+    /// Tells a daemon something, and does what it wants. The one place where a daemon is driven, but for
+    /// large meshes on a calm day, see `together`.
     pub(crate) fn feed(&mut self, host: Host, input: Input) {
         if self.waits(host, &input) {
             return;
