@@ -225,8 +225,7 @@ number!(/// How often a group's rollout state has changed hands: what a rollout 
     Generation);
 number!(/// A release's place among the releases of its service. A rollout forward needs a higher one.
     Sequence);
-number!(/// Tells one request to begin from another. In a life of its node it begins anywhere, so that no other
-/// machine takes the echo for its own, and only grows.
+number!(/// Tells one request to begin from another: from somewhere on, it only grows in a life of its node.
     Nonce);
 number!(/// The leader's own question, which evidence answers.
     Question);

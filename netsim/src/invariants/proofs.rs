@@ -120,7 +120,9 @@ pub(super) fn check(
     permit: PermitId,
     proof: &Proof,
 ) -> Result<(), String> {
-    let (Proof::Ready { release } | Proof::Serves { release, .. }) = proof else { return Ok(()) };
+    let (Proof::Ready { release, .. } | Proof::Serves { release, .. }) = proof else {
+        return Ok(());
+    };
     let known = judge.newest.permits().get(&permit);
     let group = known.and_then(|permit| judge.newest.groups().get(&permit.group));
     let Some(group) = group else { return Ok(()) }; // closed meanwhile: refused

@@ -74,7 +74,8 @@ impl Grants {
             }
             Said::Ready { by, permit, life: at } => {
                 let (permit, incarnation) = (id(permit), life(at));
-                let proof = Proof::Ready { release: self.setting.release };
+                let Setting { release, rollout, .. } = self.setting;
+                let proof = Proof::Ready { release, rollout };
                 (by, Command::Close { permit, incarnation, proof })
             }
             Said::NeverBegan { by, permit, life: at } => {
@@ -99,6 +100,7 @@ impl Grants {
     /// Whether this entry comes to anything after that log. One that is refused might as well come later.
     pub(crate) fn changes(&self, log: &[Said], said: Said) -> bool {
         let longer = [log, &[said]].concat();
-        matches!(said, Said::Live { .. }) || self.held(&longer) != self.held(log)
+        let new_life = matches!(said, Said::Live { .. }) && !log.contains(&said);
+        new_life || self.held(&longer) != self.held(log)
     }
 }

@@ -73,6 +73,7 @@ fn lease(group: &Group, permit: &Permit) -> Lease {
     let may_start = active.is_some_and(Rollout::may_start);
     Lease {
         id: permit.id,
+        rollout: permit.rollout,
         release: permit.release,
         phase: permit.phase,
         failed: permit.failure.is_some(),

@@ -209,7 +209,7 @@ impl Agent {
     fn add_unit(&mut self, now: Instant, name: GroupName, assignment: unit::Assignment) {
         let journal = self.journals.get(&name).copied().unwrap_or_default();
         let process = self.unassigned.remove(&name).unwrap_or(Process::Unknown);
-        let nonce = Nonce(self.rng.next_u64() / 2); // as many are left
+        let nonce = Nonce(self.rng.next_u64() / 2); // others follow it
         let unit = Unit::new(name.clone(), assignment, journal, process, nonce);
         self.units.insert(name.clone(), unit);
         self.with_unit(now, &name, Unit::advance);

@@ -16,7 +16,7 @@ use crate::artifact::header::{ChunkRef, Header, SignedHeader};
 use crate::fleet::command::Command;
 use crate::fleet::group::Standing;
 use crate::fleet::permit::PermitPhase;
-use crate::id::{GroupName, Incarnation, PermitId, ReleaseId, Sequence};
+use crate::id::{GroupName, Incarnation, PermitId, ReleaseId, RolloutId, Sequence};
 use crate::machine::Machine;
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -93,7 +93,8 @@ fn what_runs_is_known_still_when_a_node_comes_back_into_a_group() {
 
 /// The holder of a permit, as the log has it at `phase`.
 fn lease(release: ReleaseId, phase: PermitPhase) -> Input {
-    let lease = Lease { id: PermitId::default(), release, phase, failed: false, may_start: true };
+    let (id, rollout) = (PermitId::default(), RolloutId::default());
+    let lease = Lease { id, rollout, release, phase, failed: false, may_start: true };
     let assignment = Assignment {
         standing: Standing::Counted,
         installable: None,

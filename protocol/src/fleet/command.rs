@@ -91,7 +91,7 @@ pub enum Command {
         permit: PermitId,
         /// The life of the holder that asked.
         incarnation: Incarnation,
-        /// The holder's random number for this very request.
+        /// The number of this very request.
         nonce: Nonce,
     },
     /// The holder's service is back, or never left.
@@ -349,6 +349,8 @@ pub enum Proof {
     Ready {
         /// What runs.
         release: ReleaseId,
+        /// The rollout that wanted it: another one may want the same release again, after it wanted another.
+        rollout: RolloutId,
     },
     /// By the holder's own disk, no disruptive step was taken.
     NeverBegan,

@@ -113,8 +113,9 @@ impl Fleet {
         let permit = self.permits.get(&id).filter(|permit| permit.node == by);
         let permit = permit.ok_or(Refusal::Permit(id))?;
         let proves = match (proof, permit.phase) {
-            (Proof::Ready { release }, PermitPhase::Begun { incarnation: begun, .. }) => {
-                begun == incarnation && *release == permit.release
+            (Proof::Ready { release, rollout }, PermitPhase::Begun { incarnation: begun, .. }) => {
+                let wanted = (*rollout, *release) == (permit.rollout, permit.release);
+                wanted && begun == incarnation
             }
             (Proof::Serves { begun, .. }, PermitPhase::Begun { nonce, .. }) => *begun == nonce,
             (Proof::Ready { .. } | Proof::Serves { .. }, PermitPhase::Granted) => false,
@@ -126,7 +127,7 @@ impl Fleet {
             return Err(Refusal::Permit(id));
         }
         match proof {
-            Proof::Ready { release } | Proof::Serves { release, .. } => {
+            Proof::Ready { release, .. } | Proof::Serves { release, .. } => {
                 self.record_running(&permit.group.clone(), by, *release);
             }
             Proof::NeverBegan => self.closed_unproven = self.applied,

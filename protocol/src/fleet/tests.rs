@@ -227,11 +227,14 @@ fn grants_that_were_judged_before_a_permit_closed_without_a_proof_are_refused() 
 fn a_permit_closes_by_its_holder_s_proof_in_the_life_that_began_it_and_not_otherwise() {
     let mut mesh = Mesh::new(4, "1");
     mesh.grant(&[2], PermitKind::Restart, &[]).unwrap();
-    let ready = Proof::Ready { release: mesh.new };
+    let ready = Proof::Ready { release: mesh.new, rollout: mesh.rollout };
     assert!(mesh.close(2, 2, ready.clone()).is_err(), "it has not begun");
     mesh.begin(2).unwrap();
     assert!(mesh.close(2, 3, ready.clone()).is_err(), "another node's");
-    assert!(mesh.close(2, 2, Proof::Ready { release: ReleaseId([4; 32]) }).is_err());
+    assert!(
+        mesh.close(2, 2, Proof::Ready { release: ReleaseId([4; 32]), rollout: mesh.rollout })
+            .is_err()
+    );
     mesh.ok(2, Command::Live { incarnation: Incarnation(2) });
     assert!(mesh.close(2, 2, ready.clone()).is_err(), "an old life's");
     let (permit, incarnation) = (mesh.permit(2), Incarnation(2));
@@ -239,6 +242,23 @@ fn a_permit_closes_by_its_holder_s_proof_in_the_life_that_began_it_and_not_other
     mesh.ok(2, Command::Close { permit, incarnation, proof: ready });
     assert!(mesh.fleet.permits().is_empty());
     assert_eq!(mesh.fleet.groups()[&mesh.group].members[&node(2)].running, Some(mesh.new));
+}
+
+/// What is proven of a release says nothing once another was wanted meanwhile: the holder may be on its way.
+#[test]
+fn a_proof_for_one_rollout_closes_nothing_in_a_later_one_of_the_same_release() {
+    let mut mesh = Mesh::new(4, "1");
+    let (first, release) = (mesh.rollout, mesh.new);
+    mesh.grant(&[2], PermitKind::Restart, &[]).unwrap();
+    mesh.begin(2).unwrap();
+    let another = mesh.register(&key(201), 3);
+    for wanted in [another, release] {
+        mesh.steer(Order::Abort).unwrap();
+        mesh.roll_out(wanted);
+    }
+    let rollout = mesh.rollout;
+    assert!(mesh.close(2, 2, Proof::Ready { release, rollout: first }).is_err());
+    mesh.close(2, 2, Proof::Ready { release, rollout }).unwrap();
 }
 
 #[test]
@@ -315,7 +335,7 @@ fn a_cap_that_falls_revokes_nothing_and_grants_nothing() {
     mesh.ok(1, Command::SetGroup { group, change, person: String::new() });
     assert_eq!(mesh.fleet.permits().len(), 2);
     mesh.begin(1).unwrap();
-    mesh.close(1, 1, Proof::Ready { release: mesh.new }).unwrap();
+    mesh.close(1, 1, Proof::Ready { release: mesh.new, rollout: mesh.rollout }).unwrap();
     assert!(mesh.grant(&[3], PermitKind::Restart, &[]).is_err());
 }
 
@@ -435,7 +455,7 @@ fn a_holder_comes_to_count_in_no_other_group() {
     mesh.grant(&[1], PermitKind::Restart, &[]).unwrap();
     assert!(mesh.say(1, enroll.clone()).outcome.is_err());
     mesh.begin(1).unwrap();
-    mesh.close(1, 1, Proof::Ready { release: mesh.new }).unwrap();
+    mesh.close(1, 1, Proof::Ready { release: mesh.new, rollout: mesh.rollout }).unwrap();
     mesh.ok(1, enroll);
 }
 
@@ -530,8 +550,8 @@ fn commands_and_the_state_keep_their_form() {
         mesh.steer(order).unwrap();
     }
     mesh.begin(2).unwrap();
-    let release = mesh.fleet.permits()[&permit].release;
-    mesh.ok(2, Command::Close { permit, incarnation, proof: Proof::Ready { release } });
+    let (release, rollout) = (mesh.fleet.permits()[&permit].release, mesh.rollout);
+    mesh.ok(2, Command::Close { permit, incarnation, proof: Proof::Ready { release, rollout } });
     mesh.steer(Order::Abort).unwrap();
     mesh.roll_out(mesh.new);
     mesh.grant(&[3], PermitKind::Repair, &[]).unwrap();

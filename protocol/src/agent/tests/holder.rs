@@ -18,7 +18,9 @@ use crate::disk::{Key, Token};
 use crate::fleet::command::{Command, Proof};
 use crate::fleet::group::Standing;
 use crate::fleet::permit::PermitPhase;
-use crate::id::{ChunkHash, Incarnation, LogIndex, Nonce, PermitId, ReleaseId, Sequence};
+use crate::id::{
+    ChunkHash, Incarnation, LogIndex, Nonce, PermitId, ReleaseId, RolloutId, Sequence,
+};
 use crate::machine::Machine;
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -47,7 +49,8 @@ pub(super) fn signed(sequence: u64) -> SignedHeader {
 
 pub(super) fn leased(phase: PermitPhase) -> Lease {
     let release = Holder::new_release();
-    Lease { id: PERMIT, release, phase, failed: false, may_start: true }
+    let rollout = RolloutId::default();
+    Lease { id: PERMIT, rollout, release, phase, failed: false, may_start: true }
 }
 
 /// A node with version 1 installed and version 2 staged.

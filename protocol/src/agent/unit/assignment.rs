@@ -28,6 +28,8 @@ pub struct Assignment {
 pub struct Lease {
     /// The permit.
     pub id: PermitId,
+    /// The rollout that it is for.
+    pub rollout: RolloutId,
     /// What the service is to run in the end.
     pub release: ReleaseId,
     /// How far the log has it.

@@ -84,8 +84,8 @@ impl Unit {
     fn prove(&mut self, at: Surroundings<'_>, release: ReleaseId) {
         let Some(lease) = self.moving_under() else { return };
         let Some(incarnation) = at.life else { return };
-        let permit = lease.id;
-        self.propose(Command::Close { permit, incarnation, proof: Proof::Ready { release } });
+        let (permit, proof) = (lease.id, Proof::Ready { release, rollout: lease.rollout });
+        self.propose(Command::Close { permit, incarnation, proof });
     }
 
     pub(super) fn give_up(&mut self, at: Surroundings<'_>, reason: String) {

@@ -111,10 +111,10 @@ impl Lead {
 
     /// The holder takes the new release into service.
     fn arrives(&mut self, number: u8) {
-        let (release, incarnation) = (self.mesh.new, Incarnation(1));
+        let (release, rollout, incarnation) = (self.mesh.new, self.mesh.rollout, Incarnation(1));
         let permit = self.mesh.permit(number);
         self.mesh.begin(number).unwrap();
-        let proof = Proof::Ready { release };
+        let proof = Proof::Ready { release, rollout };
         self.mesh.ok(number, Command::Close { permit, incarnation, proof });
         self.says(number, Condition::Available, release);
         self.handle(Input::Changed { roster: true });
