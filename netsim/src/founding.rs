@@ -67,7 +67,10 @@ pub(crate) fn found(
     let rollout = RolloutId(scribe.say(founder, Command::CreateRollout(new))?);
     for config in configs {
         let (group, incarnation) = (group(), config.first_life());
-        scribe.say(config.node, Command::Enroll { group, release, incarnation })?;
+        scribe.say(
+            config.node,
+            Command::Enroll { group, release, rollout: Some(rollout), incarnation },
+        )?;
     }
     let decision = Decision {
         rollout,

@@ -149,6 +149,7 @@ fn is_unknown(replica: &Fleet, operation: &Operation) -> bool {
         Operation::Steer { group, .. } => {
             replica.groups().get(group).and_then(Group::active).is_none()
         }
+        Operation::Override { permit, .. } => !replica.permits().contains_key(permit),
         _ => false,
     }
 }

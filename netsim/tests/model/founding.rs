@@ -85,7 +85,7 @@ pub(crate) fn founded() -> (Fleet, Setting) {
     for holder in 0..HOLDERS {
         ok(holder, Command::JoinGroup { group: group.clone(), ports: Ports::default() });
         let (group, incarnation) = (group.clone(), Incarnation(1));
-        ok(holder, Command::Enroll { group, release: old, incarnation });
+        ok(holder, Command::Enroll { group, release: old, rollout: None, incarnation });
     }
     let change =
         PolicyChange { max_unavailable: Some("1".parse().unwrap()), ..PolicyChange::default() };

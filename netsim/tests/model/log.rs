@@ -89,9 +89,14 @@ impl Grants {
                 (by, Command::Close { permit, incarnation, proof })
             }
             Said::Live { by, life: at } => (by, Command::Live { incarnation: life(at) }),
-            Said::Override { permit } => {
+            Said::Override { permit, begun } => {
                 let (reason, person) = (String::new(), String::new());
-                (0, Command::Override { permit: id(permit), fenced: false, reason, person })
+                let begun = begun.map(|(at, nonce)| PermitPhase::Begun {
+                    incarnation: life(at),
+                    nonce: Nonce(u64::from(nonce)),
+                });
+                let (permit, phase) = (id(permit), begun.unwrap_or(PermitPhase::Granted));
+                (0, Command::Override { permit, phase, fenced: false, reason, person })
             }
         };
         say(fleet, by, command); // refused or not, as the fleet has it

@@ -136,7 +136,9 @@ impl Model for Grants {
         (0..HOLDERS).for_each(|at| self.holder_actions(state, at, actions));
         if state.overrides < self.bounds.overrides {
             let open = self.held(&state.agreed);
-            actions.extend(open.iter().flatten().map(|(permit, _)| Action::Override(*permit)));
+            actions.extend(
+                open.iter().flatten().map(|(permit, begun)| Action::Override(*permit, *begun)),
+            );
         }
     }
 
@@ -157,9 +159,9 @@ impl Model for Grants {
                 let voter = &mut state.voters[at];
                 voter.log.push((voter.term, said));
             }
-            Action::Override(permit) => {
+            Action::Override(permit, begun) => {
                 state.overrides += 1;
-                state.words.insert(Said::Override { permit });
+                state.words.insert(Said::Override { permit, begun });
             }
             Action::Learn(at, seen) => state.holders[at].seen = seen,
             Action::Ask(by, permit) => {

@@ -67,9 +67,10 @@ pub(crate) enum Said {
         by: usize,
         life: u8,
     },
-    /// A person takes back a permit, and does not say that its holder is fenced.
+    /// A person takes back a permit that has come so far, and does not say that its holder is fenced.
     Override {
         permit: Place,
+        begun: Option<(u8, u8)>,
     },
 }
 
@@ -137,7 +138,7 @@ pub(crate) enum Action {
     SayReady(usize, Place),
     /// A holder's daemon dies and starts again. Its service stays as it is.
     Crash(usize),
-    Override(Place),
+    Override(Place, Option<(u8, u8)>),
 }
 
 /// A holder's open permit, as some log has it: its place, and the life and the number that began it.

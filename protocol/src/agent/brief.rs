@@ -48,6 +48,7 @@ impl Brief {
         let assignment = Assignment {
             standing: member.standing,
             installable: group.installable(),
+            last_rollout: group.last_rollout(),
             min_healthy: group.policy.min_healthy,
             attempt: group.active().map(|active| (active.id, active.resumed)),
             lease: permit.map(|permit| lease(group, permit)),

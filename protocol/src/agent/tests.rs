@@ -38,6 +38,7 @@ fn brief(groups: &[GroupName]) -> Input {
     let assignment = Assignment {
         standing: Standing::Counted,
         installable: None,
+        last_rollout: None,
         min_healthy: Duration::ZERO,
         attempt: None,
         lease: None,
@@ -98,6 +99,7 @@ fn lease(release: ReleaseId, phase: PermitPhase) -> Input {
     let assignment = Assignment {
         standing: Standing::Counted,
         installable: None,
+        last_rollout: None,
         min_healthy: Duration::from_secs(1),
         attempt: None,
         watched: false,

@@ -136,7 +136,8 @@ mod tests {
     impl Table {
         fn new() -> Self {
             let mut mesh = Mesh::new(3, "1");
-            mesh.ok(3, Command::WatchBalancer { group: mesh.group.clone(), on: true });
+            let (group, incarnation) = (mesh.group.clone(), Incarnation(1));
+            mesh.ok(3, Command::WatchBalancer { group, on: true, incarnation });
             Self { mesh, evidence: Evidence::new(1), now: Instant::ZERO }
         }
 

@@ -89,17 +89,17 @@ fn describe(command: &Command) -> Option<(Option<String>, String)> {
         Command::Steer { group, order, person, .. } => {
             (Some(person), format!("{order:?} on {group}"))
         }
-        Command::Override { permit, fenced, reason, person } => {
+        Command::Override { permit, fenced, reason, person, .. } => {
             (Some(person), format!("override of permit {permit} (fenced: {fenced}): {reason}"))
         }
         Command::Remove { node, person } => (Some(person), format!("removed node {node:?}")),
         Command::Quarantine { group, node, on, person } => {
             (Some(person), format!("quarantine of {node:?} in {group}: {on}"))
         }
-        Command::WatchBalancer { group, on: true } => {
+        Command::WatchBalancer { group, on: true, .. } => {
             (None, format!("watches a balancer of {group}"))
         }
-        Command::WatchBalancer { group, on: false } => {
+        Command::WatchBalancer { group, on: false, .. } => {
             (None, format!("watches no balancer of {group} any more"))
         }
         Command::Describe { .. }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::artifact::header::SignedHeader;
 use crate::fleet::group::Ports;
-use crate::fleet::permit::PermitKind;
+use crate::fleet::permit::{PermitKind, PermitPhase};
 use crate::fleet::policy::{Cap, OnFailure, Policy};
 use crate::id::{
     Generation, GroupName, Incarnation, KeyId, LogIndex, MeshId, MeshName, NodeId, NodeName, Nonce,
@@ -120,6 +120,8 @@ pub enum Command {
         group: GroupName,
         /// What it runs.
         release: ReleaseId,
+        /// The group's last rollout that the member knows of. Since a later one it may run something else.
+        rollout: Option<RolloutId>,
         /// The life of the member that says so.
         incarnation: Incarnation,
     },
@@ -140,6 +142,8 @@ pub enum Command {
     Override {
         /// Which permit.
         permit: PermitId,
+        /// How far it had come when that was said: a holder that has come back since may be moving.
+        phase: PermitPhase,
         /// The person's statement that the node is powered off or out of the balancer. Needed once
         /// the permit has begun.
         fenced: bool,
@@ -173,6 +177,8 @@ pub enum Command {
         group: GroupName,
         /// From now on, or no more.
         on: bool,
+        /// The life of the member that says so: an earlier one may have had another config.
+        incarnation: Incarnation,
     },
 }
 

@@ -128,7 +128,7 @@ impl Fleet {
         }
         match proof {
             Proof::Ready { release, .. } | Proof::Serves { release, .. } => {
-                self.record_running(&permit.group.clone(), by, *release);
+                self.record_running(&permit.group.clone(), by, Some(*release));
             }
             Proof::NeverBegan => self.closed_unproven = self.applied,
         }
@@ -136,10 +136,15 @@ impl Fleet {
         Ok(vec![Event::PermitChanged(id, by)])
     }
 
-    pub(super) fn record_running(&mut self, group: &GroupName, node: NodeId, release: ReleaseId) {
+    pub(super) fn record_running(
+        &mut self,
+        group: &GroupName,
+        node: NodeId,
+        release: Option<ReleaseId>,
+    ) {
         let group = self.groups.get_mut(group);
         if let Some(member) = group.and_then(|group| group.members_mut().get_mut(&node)) {
-            member.running = Some(release);
+            member.running = release;
         }
     }
 
@@ -169,13 +174,20 @@ impl Fleet {
     pub(super) fn close_by_override(
         &mut self,
         id: PermitId,
+        phase: PermitPhase,
         fenced: bool,
     ) -> Result<Vec<Event>, Refusal> {
         let permit = self.permits.get(&id).ok_or(Refusal::Permit(id))?;
+        if permit.phase != phase {
+            return Err(Refusal::MovedOn(id));
+        }
         if permit.has_begun() && !fenced {
             return Err(Refusal::NotFenced(id));
         }
-        let node = permit.node;
+        let (node, group) = (permit.node, permit.group.clone());
+        if permit.has_begun() {
+            self.record_running(&group, node, None); // which release it comes back with, nobody knows
+        }
         self.closed_unproven = self.applied;
         self.permits.remove(&id);
         Ok(vec![Event::PermitChanged(id, node)])

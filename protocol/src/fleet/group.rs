@@ -10,7 +10,7 @@ use crate::fleet::command::PolicyChange;
 use crate::fleet::event::{Event, Refusal};
 use crate::fleet::policy::Policy;
 use crate::fleet::rollout::Rollout;
-use crate::id::{Generation, GroupName, Incarnation, NodeId, ReleaseId, Sequence, ServiceName};
+use crate::id::{Generation, GroupName, NodeId, ReleaseId, RolloutId, Sequence, ServiceName};
 use crate::limits::{GROUPS_MAX, WATCHERS_MAX};
 use crate::trust::certificate::Role;
 
@@ -123,6 +123,11 @@ impl Group {
     pub fn installable(&self) -> Option<ReleaseId> {
         self.stable.or_else(|| self.active().map(|rollout| rollout.release))
     }
+
+    /// The rollout that was ordered last, over or not.
+    pub fn last_rollout(&self) -> Option<RolloutId> {
+        self.rollouts.last().map(|rollout| rollout.id)
+    }
 }
 
 impl Fleet {
@@ -207,12 +212,11 @@ impl Fleet {
         name: &GroupName,
         node: NodeId,
         release: ReleaseId,
-        incarnation: Incarnation,
+        rollout: Option<RolloutId>,
     ) -> Result<Vec<Event>, Refusal> {
-        self.check_life(node, incarnation)?;
         self.check_uncounted(name, node)?;
         let group = self.group_mut(name)?;
-        let installable = group.installable();
+        let (installable, last) = (group.installable(), group.last_rollout());
         let member = group.members_mut().get_mut(&node);
         let member = member.ok_or_else(|| Refusal::Unknown(format!("node {node:?} in {name}")))?;
         if member.standing != Standing::New {
@@ -220,7 +224,7 @@ impl Fleet {
         }
         // What is to be installed has changed meanwhile: the member may be on its way to that already,
         // with its service down, and needs no permit for it while it is new.
-        if installable.is_some_and(|it| it != release) {
+        if last != rollout || installable.is_some_and(|it| it != release) {
             return Err(Refusal::Order(format!("{release} is not what {name} installs now")));
         }
         (member.standing, member.running) = (Standing::Counted, Some(release));

@@ -127,10 +127,14 @@ impl Fleet {
             Command::Remove { node, .. } => self.remove(*node),
             Command::SetGroup { group, change, .. } => self.set_group(group, change),
             Command::JoinGroup { group, ports } => self.join_group(group, by, *ports),
-            Command::WatchBalancer { group, on } => self.watch_balancer(group, by, *on),
+            Command::WatchBalancer { group, on, incarnation } => {
+                self.check_life(by, *incarnation)?;
+                self.watch_balancer(group, by, *on)
+            }
             Command::Quarantine { group, node, on, .. } => self.quarantine(group, *node, *on),
-            Command::Enroll { group, release, incarnation } => {
-                self.enroll(group, by, *release, *incarnation)
+            Command::Enroll { group, release, rollout, incarnation } => {
+                self.check_life(by, *incarnation)?;
+                self.enroll(group, by, *release, *rollout)
             }
             Command::Register { header } => self.register(header, index),
             Command::CreateRollout(new) => self.create_rollout(index, envelope, new),
@@ -147,7 +151,9 @@ impl Fleet {
             Command::Fail { permit, incarnation, release, reason } => {
                 self.fail(*permit, by, *incarnation, *release, reason)
             }
-            Command::Override { permit, fenced, .. } => self.close_by_override(*permit, *fenced),
+            Command::Override { permit, phase, fenced, .. } => {
+                self.close_by_override(*permit, *phase, *fenced)
+            }
         }
     }
 

@@ -132,7 +132,7 @@ impl Fleet {
         if let Some(target) = target {
             for node in &decision.found_on_target {
                 if self.permit_of(*node).is_none() {
-                    self.record_running(name, *node, target);
+                    self.record_running(name, *node, Some(target));
                 }
             }
         }

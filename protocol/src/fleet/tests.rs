@@ -75,7 +75,7 @@ impl Mesh {
         for number in 1..=count {
             mesh.ok(number, Command::JoinGroup { group: group.clone(), ports: Ports::default() });
             let (group, incarnation) = (group.clone(), Incarnation(1));
-            mesh.ok(number, Command::Enroll { group, release: old, incarnation });
+            mesh.ok(number, Command::Enroll { group, release: old, rollout: None, incarnation });
         }
         let max_unavailable = Some(cap.parse().unwrap());
         let change = PolicyChange { max_unavailable, ..PolicyChange::default() };
@@ -293,11 +293,21 @@ fn a_permit_that_has_begun_is_overridden_only_with_the_word_that_its_node_is_fen
     mesh.grant(&[2], PermitKind::Restart, &[]).unwrap();
     mesh.begin(2).unwrap();
     let permit = mesh.permit(2);
-    let over =
-        |fenced| Command::Override { permit, fenced, reason: "x".into(), person: "y".into() };
-    assert_eq!(mesh.say(1, over(false)).outcome, Err(Refusal::NotFenced(permit)));
-    mesh.ok(1, over(true));
+    let over = |phase, fenced| Command::Override {
+        permit,
+        phase,
+        fenced,
+        reason: "x".into(),
+        person: "y".into(),
+    };
+    let phase = mesh.fleet.permits()[&permit].phase;
+    let granted = mesh.say(1, over(PermitPhase::Granted, true)).outcome;
+    assert_eq!(granted, Err(Refusal::MovedOn(permit)), "that was said before it had begun");
+    assert_eq!(mesh.say(1, over(phase, false)).outcome, Err(Refusal::NotFenced(permit)));
+    mesh.ok(1, over(phase, true));
     assert!(mesh.fleet.permits().is_empty());
+    let member = mesh.fleet.groups()[&mesh.group].members[&node(2)];
+    assert_eq!(member.running, None, "it may come back with either release");
 }
 
 /// Ready on an old release, it may be replacing that already, with its service down and no permit.
@@ -309,10 +319,18 @@ fn a_new_member_counts_only_on_what_is_to_be_installed_now() {
     mesh.admit(5);
     mesh.ok(5, Command::JoinGroup { group: group.clone(), ports: Ports::default() });
     assert!(!mesh.fleet.groups()[&group].counts(node(5)));
-    let enroll = |release| Command::Enroll { group: group.clone(), release, incarnation };
-    assert!(mesh.say(5, enroll(new)).outcome.is_err());
+    let enroll = |release, rollout| {
+        let (group, rollout) = (group.clone(), Some(rollout));
+        Command::Enroll { group, release, rollout, incarnation }
+    };
+    let earlier = mesh.rollout;
+    assert!(mesh.say(5, enroll(new, earlier)).outcome.is_err());
+    mesh.steer(Order::Abort).unwrap();
+    mesh.roll_out(new);
+    let late = mesh.say(5, enroll(old, earlier)).outcome;
+    assert!(late.is_err(), "it may have been told to install something else since");
     assert!(!mesh.fleet.groups()[&group].counts(node(5)));
-    mesh.ok(5, enroll(old));
+    mesh.ok(5, enroll(old, mesh.rollout));
     assert!(mesh.fleet.groups()[&group].counts(node(5)));
 }
 
@@ -450,7 +468,7 @@ fn a_holder_comes_to_count_in_no_other_group() {
     let db: GroupName = "db".parse().unwrap();
     let incarnation = Incarnation(1);
     let old = mesh.fleet.groups()[&mesh.group].stable.unwrap();
-    let enroll = Command::Enroll { group: db.clone(), release: old, incarnation };
+    let enroll = Command::Enroll { group: db.clone(), release: old, rollout: None, incarnation };
     mesh.ok(1, Command::JoinGroup { group: db.clone(), ports: Ports::default() });
     mesh.grant(&[1], PermitKind::Restart, &[]).unwrap();
     assert!(mesh.say(1, enroll.clone()).outcome.is_err());
@@ -467,7 +485,7 @@ fn a_removed_holder_counts_in_every_group_that_it_was_in() {
     for number in [1, 2, 3] {
         let (group, incarnation) = (db.clone(), Incarnation(1));
         mesh.ok(number, Command::JoinGroup { group: db.clone(), ports: Ports::default() });
-        mesh.ok(number, Command::Enroll { group, release: old, incarnation });
+        mesh.ok(number, Command::Enroll { group, release: old, rollout: None, incarnation });
     }
     mesh.grant(&[1], PermitKind::Restart, &[]).unwrap_err(); // of db nothing was said
     let nobody = [(mesh.group.clone(), BTreeSet::new()), (db.clone(), BTreeSet::new())].into();
@@ -507,7 +525,9 @@ fn two_that_take_the_same_log_are_the_same() {
 #[test]
 fn who_reads_a_balancer_is_known_until_it_stops_or_is_removed() {
     let mut mesh = Mesh::new(3, "1");
-    let watch = |group: &str, on| Command::WatchBalancer { group: group.parse().unwrap(), on };
+    let incarnation = Incarnation(1);
+    let watch =
+        |group: &str, on| Command::WatchBalancer { group: group.parse().unwrap(), on, incarnation };
     let watchers = |mesh: &Mesh| mesh.fleet.groups()[&mesh.group].watchers.clone();
     let stale = mesh.decision();
     mesh.ok(2, watch("web", true));
@@ -516,7 +536,11 @@ fn who_reads_a_balancer_is_known_until_it_stops_or_is_removed() {
     let outcome = mesh.say(1, Command::Decide(stale)).outcome;
     assert!(matches!(outcome, Err(Refusal::Stale(_))), "judged without a watcher: {outcome:?}");
     assert!(matches!(mesh.say(2, watch("typo", true)).outcome, Err(Refusal::Unknown(_))));
-    mesh.ok(2, watch("web", false));
+    mesh.ok(2, Command::Live { incarnation: Incarnation(2) });
+    let late = mesh.say(2, watch("web", false)).outcome;
+    assert_eq!(late, Err(Refusal::Incarnation), "an earlier life's");
+    let (group, incarnation) = (mesh.group.clone(), Incarnation(2));
+    mesh.ok(2, Command::WatchBalancer { group, on: false, incarnation });
     mesh.ok(1, Command::Remove { node: node(3), person: String::new() });
     assert_eq!(watchers(&mesh), BTreeSet::new());
 }
@@ -536,12 +560,14 @@ fn a_member_that_joins_again_only_says_where_it_is_reached() {
 #[test]
 fn commands_and_the_state_keep_their_form() {
     let mut mesh = Mesh::new(5, "1");
-    let (group, incarnation, person) = (mesh.group.clone(), Incarnation(1), "ann".to_owned());
+    let (group, person) = (mesh.group.clone(), "ann".to_owned());
     let addresses = vec!["n1.example:7400".parse().unwrap()];
     mesh.ok(1, Command::Describe { addresses });
     mesh.ok(1, Command::AllotVoter { node: node(1) });
     mesh.ok(5, Command::Live { incarnation: Incarnation(2) });
-    mesh.ok(5, Command::WatchBalancer { group: group.clone(), on: true });
+    let incarnation = Incarnation(2);
+    mesh.ok(5, Command::WatchBalancer { group: group.clone(), on: true, incarnation });
+    let incarnation = Incarnation(1);
     mesh.grant(&[2], PermitKind::Restart, &[]).unwrap();
     mesh.begin(2).unwrap();
     let (permit, release) = (mesh.permit(2), mesh.new);
@@ -567,7 +593,8 @@ fn commands_and_the_state_keep_their_form() {
     mesh.grant(&[3], PermitKind::Restart, &[]).unwrap();
     let permit = mesh.permit(3);
     let (fenced, reason) = (true, "gone".to_owned());
-    mesh.ok(1, Command::Override { permit, fenced, reason, person: person.clone() });
+    let phase = mesh.fleet.permits()[&permit].phase;
+    mesh.ok(1, Command::Override { permit, phase, fenced, reason, person: person.clone() });
     let (node, on) = (node(4), true);
     mesh.ok(1, Command::Quarantine { group, node, on, person: person.clone() });
     for verdict in [

@@ -50,7 +50,13 @@ impl Peer {
                 Command::Steer { group, rollout, stage, order, person }
             }
             Operation::Override { permit, fenced, reason, person } => {
-                Command::Override { permit, fenced, reason, person }
+                let known = self.fleet().permits().get(&permit);
+                let known = known.ok_or_else(|| {
+                    Failure::Refused(format!(
+                        "there is no permit {permit}; `baton permits` lists those that are open"
+                    ))
+                })?;
+                Command::Override { permit, phase: known.phase, fenced, reason, person }
             }
             Operation::Remove { node, person } => {
                 Command::Remove { node: self.named(&node)?, person }

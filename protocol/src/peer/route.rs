@@ -467,7 +467,8 @@ impl Peer {
         };
         let changes: Vec<_> = self.fleet().groups().iter().filter_map(differs).collect();
         for (group, on) in changes {
-            self.propose(now, OWN, Command::WatchBalancer { group, on });
+            let incarnation = self.incarnation;
+            self.propose(now, OWN, Command::WatchBalancer { group, on, incarnation });
         }
     }
 

@@ -87,6 +87,7 @@ impl Holder {
             assignment: Assignment {
                 standing: Standing::Counted,
                 installable: Some(old.id()),
+                last_rollout: None,
                 min_healthy: Duration::from_secs(1),
                 attempt: None,
                 lease: None,

@@ -13,6 +13,8 @@ pub struct Assignment {
     pub standing: Standing,
     /// What a new member installs.
     pub installable: Option<ReleaseId>,
+    /// The rollout that was ordered last.
+    pub last_rollout: Option<RolloutId>,
     /// How long a service must be ready to count as available.
     pub min_healthy: Duration,
     /// The rollout under way, and how often a person has resumed it.

@@ -105,8 +105,8 @@ impl Unit {
         let Some(incarnation) = at.life else { return };
         let Some(release) = self.journal.installed.filter(|_| self.may_enroll()) else { return };
         if self.steady_condition(at.now).is_available() && self.repeat_due(at.now) {
-            let group = self.group.clone();
-            self.propose(Command::Enroll { group, release, incarnation });
+            let (group, rollout) = (self.group.clone(), self.assignment.last_rollout);
+            self.propose(Command::Enroll { group, release, rollout, incarnation });
         }
     }
 }

@@ -341,7 +341,7 @@ fn who_is_ill_in_another_group_only_does_not_count_here() {
     for number in [1, 2] {
         let (group, release) = (db.clone(), lead.old());
         lead.mesh.ok(number, Command::JoinGroup { group: db.clone(), ports: Ports::default() });
-        lead.mesh.ok(number, Command::Enroll { group, release, incarnation });
+        lead.mesh.ok(number, Command::Enroll { group, release, rollout: None, incarnation });
     }
     lead.says_in("db", 1, Condition::Available, lead.old());
     lead.says_in("db", 2, unready(), lead.old());
@@ -359,7 +359,7 @@ fn who_holds_a_permit_for_one_group_is_named_among_the_ill_of_another() {
     for number in 1..=3 {
         let (group, release) = (db.clone(), lead.old());
         lead.mesh.ok(number, Command::JoinGroup { group: db.clone(), ports: Ports::default() });
-        lead.mesh.ok(number, Command::Enroll { group, release, incarnation });
+        lead.mesh.ok(number, Command::Enroll { group, release, rollout: None, incarnation });
         lead.says_in("db", number, Condition::Available, lead.old());
     }
     lead.says(1, unready(), lead.old());
