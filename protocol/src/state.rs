@@ -104,16 +104,16 @@ impl State {
 
     /// The step by `entry`, which must be the one that follows in the log.
     pub fn after(this: Arc<Self>, entry: Entry) -> Step {
-        let follows = |step: &Step| *step.entry == entry;
         match Arc::try_unwrap(this) {
-            Ok(mut own) => own.next.take().filter(follows).unwrap_or_else(|| {
-                Self::take(core::mem::take(&mut own.fleet), &own.members, entry.clone())
-            }),
+            Ok(mut own) => match own.next.take() {
+                Some(next) if *next.entry == entry => next,
+                _ => Self::take(core::mem::take(&mut own.fleet), &own.members, entry),
+            },
             Err(shared) => {
                 let take = || Self::take(shared.fleet.clone(), &shared.members, entry.clone());
                 let next = shared.next.get_or_init(take);
                 // Another entry may be there, though no consensus would have it so.
-                if follows(next) { next.clone() } else { take() }
+                if *next.entry == entry { next.clone() } else { take() }
             }
         }
     }

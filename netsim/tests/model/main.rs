@@ -36,7 +36,7 @@ const TWO_LEADERS: Bounds = Bounds { terms: 2, ..ONE_LEADER };
 const A_CRASH: Bounds = Bounds { crashes: 1, ..ONE_LEADER };
 /// One holder, which may ask anew after a crash.
 const ASKS_ANEW: Bounds = Bounds { grants: 1, nonces: 2, ..A_CRASH };
-/// The same, and it asks once more than a proof of its is under way.
+/// The same, and it asks once more while a proof of its own is under way.
 const ASKS_ONCE_MORE: Bounds = Bounds { entries: 7, nonces: 3, overrides: 0, ..ASKS_ANEW };
 
 #[test]

@@ -103,7 +103,7 @@ pub enum Refusal {
     /// A permit that has begun closes by override only with the statement that the node is fenced.
     #[error("permit {0} has begun: say --fenced if the node is powered off or out of the balancer")]
     NotFenced(PermitId),
-    /// A permit's holder has begun since a person was told of it, or begun again.
+    /// A permit's holder has begun since the order was given, or begun again.
     #[error("permit {0} has moved on meanwhile; look again: `baton permits`")]
     MovedOn(PermitId),
 }
