@@ -1,7 +1,9 @@
 //! Telling the neighbours what is here: at once where it matters, in batches where not.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
+use super::object::News;
 use super::{ObjectId, SwarmMessage};
 use crate::id::NodeId;
 use crate::time::Instant;
@@ -55,11 +57,27 @@ pub(super) enum Tell {
     Later,
 }
 
-impl Swarm {
-    /// Notes news for a neighbour and decides when it is told.
-    pub(super) fn tell(&mut self, now: Instant, id: ObjectId, node: NodeId, index: u32, how: Tell) {
-        let view = self.objects.get_mut(&id).and_then(|object| object.views.get_mut(&node));
-        let Some(news) = view.map(|view| &mut view.news) else { return };
+/// When which neighbour is told.
+#[derive(Debug)]
+pub(super) struct Announcements {
+    pace: Pace,
+    due: BTreeSet<(Instant, ObjectId, NodeId)>,
+}
+
+impl Announcements {
+    pub fn new(pace: Pace) -> Self {
+        Self { pace, due: BTreeSet::new() }
+    }
+
+    /// Adds a chunk to the news for a neighbour, and decides when it is told. True if that is now.
+    pub fn note(
+        &mut self,
+        now: Instant,
+        (id, node): (ObjectId, NodeId),
+        news: &mut News,
+        index: u32,
+        how: Tell,
+    ) -> bool {
         if how == Tell::Owed {
             news.owed.push(index);
         } else {
@@ -78,19 +96,34 @@ impl Swarm {
             old.map(|old| self.due.remove(&(old, id, node)));
             self.due.insert((at, id, node));
         }
-        if at <= now {
+        at <= now
+    }
+
+    /// When the next one is told.
+    pub fn next(&self) -> Option<Instant> {
+        self.due.first().map(|(at, ..)| *at)
+    }
+}
+
+impl Swarm {
+    /// Notes news for one neighbour.
+    pub(super) fn tell(&mut self, now: Instant, id: ObjectId, node: NodeId, index: u32, how: Tell) {
+        let view = self.objects.get_mut(&id).and_then(|object| object.views.get_mut(&node));
+        let Some(view) = view else { return };
+        if self.announcements.note(now, (id, node), &mut view.news, index, how) {
             self.flush(now, id, node);
         }
     }
 
     /// Sends the news that are due.
     pub(super) fn flush_due(&mut self, now: Instant) {
-        while let Some(&(_, id, node)) = self.due.first().filter(|(at, ..)| *at <= now) {
+        let due = |it: &Announcements| it.due.first().filter(|(at, ..)| *at <= now).copied();
+        while let Some((_, id, node)) = due(&self.announcements) {
             self.flush(now, id, node);
         }
     }
 
-    fn flush(&mut self, now: Instant, object: ObjectId, node: NodeId) {
+    pub(super) fn flush(&mut self, now: Instant, object: ObjectId, node: NodeId) {
         let Some((indexes, owed)) = self.take_news(object, node, Some(now)) else { return };
         self.send(node, SwarmMessage::Have { object, indexes, owed });
     }
@@ -105,7 +138,7 @@ impl Swarm {
         let view = self.objects.get_mut(&id).and_then(|object| object.views.get_mut(&node))?;
         let news = &mut view.news;
         let due = news.due.take()?;
-        self.due.remove(&(due, id, node));
+        self.announcements.due.remove(&(due, id, node));
         news.last = sent.or(news.last);
         Some((core::mem::take(&mut news.have), core::mem::take(&mut news.owed)))
     }

@@ -60,23 +60,25 @@ impl Swarm {
     fn announce(&mut self, now: Instant, id: ObjectId, index: u32, from: NodeId, asked: bool) {
         let owed = if asked { Vec::new() } else { self.owed_to(id, index, from) };
         let Some(object) = self.objects.get_mut(&id) else { return };
-        let mut told = Vec::with_capacity(object.views.len());
+        let hot = |node: &NodeId| self.links.get(node).is_some_and(|link| link.is_hot(now));
+        let mut full = Vec::new();
         for (&node, view) in &mut object.views {
             let lacks = !view.have.contains(index);
-            let hot = self.links.get(&node).is_some_and(|link| link.is_hot(now));
             let how = match () {
                 () if lacks && owed.contains(&node) => Tell::Owed,
-                () if node == from || (hot && lacks) => Tell::Now,
+                () if node == from || (lacks && hot(&node)) => Tell::Now,
                 () => Tell::Later,
             };
             if how == Tell::Owed {
                 view.owed.push_back(index);
                 object.may_have_work = true;
             }
-            told.push((node, how));
+            if self.announcements.note(now, (id, node), &mut view.news, index, how) {
+                full.push(node);
+            }
         }
-        for (node, how) in told {
-            self.tell(now, id, node, index, how);
+        for node in full {
+            self.flush(now, id, node);
         }
     }
 
@@ -84,16 +86,15 @@ impl Swarm {
     /// mesh to all in its own zone and one in each other, whose duty is then its own zone.
     fn owed_to(&self, id: ObjectId, index: u32, from: NodeId) -> Vec<NodeId> {
         let Some(object) = self.objects.get(&id) else { return Vec::new() };
-        let zone_of = |node: &NodeId| self.links.get(node).map(|link| &link.zone);
-        let own = Some(&self.zone);
+        let is_local = |node: &NodeId| self.links.get(node).is_some_and(|link| !link.foreign);
         let first = object.views.get(&from).is_some_and(|view| view.origin);
         let others = object.views.keys().filter(|node| **node != from);
         if !self.is_large() {
             return if first { others.copied().collect() } else { Vec::new() };
         }
-        let local = |node: &&NodeId| zone_of(node) == own;
+        let local = |node: &&NodeId| is_local(node);
         let here = |node: &NodeId| object.views.get(node).is_some_and(|it| it.have.contains(index));
-        let gateway = zone_of(&from) != own && !others.clone().filter(local).any(here);
+        let gateway = !is_local(&from) && !others.clone().filter(local).any(here);
         let mut owed = Vec::new();
         if first || gateway {
             owed.extend(others.clone().filter(local).copied());

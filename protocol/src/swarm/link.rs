@@ -39,6 +39,8 @@ const HOT_FOR: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Link {
     pub zone: ZoneName,
+    /// Whether that is another one than this node's.
+    pub foreign: bool,
     /// How long a request to it takes, smoothed.
     expected: Duration,
     strikes: u32,
@@ -62,8 +64,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub fn new(now: Instant, zone: ZoneName) -> Self {
+    pub fn new(now: Instant, zone: ZoneName, own: &ZoneName) -> Self {
         Self {
+            foreign: zone != *own,
             zone,
             expected: EXPECTED_FIRST,
             strikes: 0,
@@ -211,7 +214,8 @@ mod tests {
     use super::*;
 
     fn link() -> Link {
-        Link::new(Instant::ZERO, "a".parse().unwrap())
+        let zone = "a".parse().unwrap();
+        Link::new(Instant::ZERO, zone, &"b".parse().unwrap())
     }
 
     #[test]

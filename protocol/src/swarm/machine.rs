@@ -1,9 +1,9 @@
 //! The machine: takes events in, hands them to its parts, and says when it wants to be woken.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use super::announce::Pace;
+use super::announce::{Announcements, Pace};
 use super::distrust::Distrust;
 use super::event::{Input, Misbehaviour, Output, Progress, Want};
 use super::inflow::Inflow;
@@ -40,7 +40,6 @@ pub struct Config {
 #[derive(Debug)]
 pub struct Swarm {
     pub(super) zone: ZoneName,
-    pub(super) pace: Pace,
     pub(super) rng: Rng,
     pub(super) nodes: usize,
     pub(super) links: Links,
@@ -50,10 +49,11 @@ pub struct Swarm {
     pub(super) inflow: Inflow,
     pub(super) uploads: Uploads,
     pub(super) distrust: Distrust,
+    /// Some neighbour may have been told to send nothing unasked.
+    some_paused: bool,
     /// Uploads started so far.
     pub(super) served: u64,
-    /// News that are to be sent, by their time.
-    pub(super) due: BTreeSet<(Instant, ObjectId, NodeId)>,
+    pub(super) announcements: Announcements,
     pub(super) out: VecDeque<Output>,
     housekeeping_at: Instant,
     wake: Option<Instant>,
@@ -64,7 +64,6 @@ impl Swarm {
     pub fn new(config: Config) -> Self {
         Self {
             zone: config.zone,
-            pace: config.pace,
             rng: Rng::new(config.seed),
             nodes: 0,
             links: BTreeMap::new(),
@@ -73,8 +72,9 @@ impl Swarm {
             inflow: Inflow::new(),
             uploads: Uploads::new(),
             distrust: Distrust::default(),
+            some_paused: false,
             served: 0,
-            due: BTreeSet::new(),
+            announcements: Announcements::new(config.pace),
             out: VecDeque::new(),
             housekeeping_at: Instant::ZERO,
             wake: None,
@@ -148,7 +148,7 @@ impl Swarm {
         if self.links.len() >= LINKS_MAX {
             return;
         }
-        self.links.insert(node, Link::new(now, zone));
+        self.links.insert(node, Link::new(now, zone, &self.zone));
         let interests = self.objects.iter().map(|(&id, object)| object.interest(id, true));
         for message in interests.collect::<Vec<_>>() {
             self.send(node, message);
@@ -185,6 +185,7 @@ impl Swarm {
 
     fn tell_credits(&mut self) {
         let credit = self.inflow.credit(self.links.len());
+        self.some_paused = credit == 0;
         let mut told = Vec::new();
         for (&node, link) in &mut self.links {
             // Small changes are not worth a message.
@@ -202,6 +203,9 @@ impl Swarm {
     /// Tells the neighbours at once when the disk stops or resumes the inflow.
     pub(super) fn tell_pause(&mut self) {
         let paused = self.inflow.credit(self.links.len()) == 0;
+        if !paused && !self.some_paused {
+            return; // as nearly always
+        }
         if self.links.values().any(|link| (link.told == 0) != paused) {
             self.tell_credits();
         }
@@ -245,8 +249,7 @@ impl Swarm {
 
     /// The moment when something falls due.
     fn next_wake(&self, now: Instant) -> Option<Instant> {
-        let due = self.due.first().map(|(at, ..)| *at);
-        let mut wake = earliest(due, self.distrust.next_end());
+        let mut wake = earliest(self.announcements.next(), self.distrust.next_end());
         let mut busy = !self.uploads.is_empty();
         for object in self.objects.values().filter(|object| object.incomplete()) {
             wake = earliest(wake, object.asks.first_deadline());

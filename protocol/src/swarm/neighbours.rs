@@ -110,8 +110,7 @@ impl Swarm {
             self.promised(now, id, from, index);
             self.has(now, id, from, index);
         }
-        let foreign =
-            self.is_large() && self.links.get(&from).is_some_and(|link| link.zone != self.zone);
+        let foreign = self.is_large() && self.links.get(&from).is_some_and(|link| link.foreign);
         for &index in have {
             if foreign && !self.has_copies(id, index) {
                 // One copy for each zone is on its way into this one. Wait for it.
@@ -141,8 +140,7 @@ impl Swarm {
         }
         let Some(object) = self.objects.get_mut(&id) else { return };
         let by = object.rarest.promised_by(index);
-        let foreign =
-            by.and_then(|node| self.links.get(&node)).is_some_and(|it| it.zone != self.zone);
+        let foreign = by.and_then(|node| self.links.get(&node)).is_some_and(|it| it.foreign);
         if foreign {
             object.rarest.end_promise(index);
         }
@@ -151,11 +149,14 @@ impl Swarm {
     fn has(&mut self, now: Instant, id: ObjectId, node: NodeId, index: u32) {
         let Some(object) = self.objects.get_mut(&id) else { return };
         object.note_have(now, node, index);
-        let sent = self.links.get_mut(&node).is_some_and(|link| link.acknowledged(id, index));
+        let Some(link) = self.links.get_mut(&node) else { return };
+        let (sent, sending) = (link.acknowledged(id, index), link.uploading > 0);
         if let Some(view) = object.views.get_mut(&node).filter(|_| sent) {
             view.refusals = 0;
         }
-        self.cancel_upload((node, id, index));
+        if sending {
+            self.cancel_upload((node, id, index));
+        }
     }
 
     fn requested(&mut self, now: Instant, id: ObjectId, from: NodeId, indexes: &[u32]) {

@@ -6,7 +6,7 @@ use super::machine::Swarm;
 use super::neighbours::REQUESTS_MAX;
 use super::object::Object;
 use super::{ObjectId, SwarmMessage};
-use crate::id::{NodeId, ZoneName};
+use crate::id::NodeId;
 use crate::rng::Rng;
 use crate::time::Instant;
 use std::collections::BTreeMap;
@@ -64,8 +64,8 @@ impl Swarm {
         let links = u64::try_from(self.links.len().max(1)).unwrap_or(1);
         let share = self.inflow.budget() / average.max(1) / links;
         let limit = share.clamp(PIPELINE_MIN, REQUESTS_MAX as u64 / 2);
-        let local = self.is_large().then_some(&self.zone);
-        cheapest(object, &self.links, index, limit, local, &mut self.rng)
+        let large = self.is_large();
+        cheapest(object, &self.links, index, limit, large, &mut self.rng)
     }
 
     /// Notes a request. The caller sends it.
@@ -164,7 +164,7 @@ impl Swarm {
 
 /// The neighbour with the lowest cost for a chunk, among those with room for one more request. Where
 /// that is the origin although a busy neighbour costs less, none: that one is worth waiting for, as
-/// few have the chunk yet and all who lack it would turn to the origin. With `local` given, one of
+/// few have the chunk yet and all who lack it would turn to the origin. In a `large` mesh, one of
 /// another zone is asked only if none of the own zone has the chunk, or if one that has it was asked
 /// already and is late.
 fn cheapest(
@@ -172,7 +172,7 @@ fn cheapest(
     links: &Links,
     index: u32,
     limit: u64,
-    local: Option<&ZoneName>,
+    large: bool,
     rng: &mut Rng,
 ) -> Option<NodeId> {
     let asked = object.asks.of_chunk(index);
@@ -180,11 +180,11 @@ fn cheapest(
     let mut least_of_busy = u64::MAX;
     let mut local_holder = false;
     for (&node, view) in &object.views {
-        let Some(link) = links.get(&node) else { continue };
         if !view.counted || !view.have.contains(index) {
             continue;
         }
-        let foreign = local.is_some_and(|zone| *zone != link.zone);
+        let Some(link) = links.get(&node) else { continue };
+        let foreign = large && link.foreign;
         local_holder |= !foreign;
         if asked.iter().any(|ask| ask.to == node) {
             continue;
@@ -204,7 +204,7 @@ fn cheapest(
     }
     let is_origin = |node: &NodeId| object.views.get(node).is_some_and(|view| view.origin);
     let best = best.filter(|(cost, node)| !is_origin(node) || *cost < least_of_busy);
-    let near = |node: &NodeId| links.get(node).is_some_and(|link| local == Some(&link.zone));
-    let may = |node: &NodeId| local.is_none() || !local_holder || !asked.is_empty() || near(node);
+    let near = |node: &NodeId| links.get(node).is_some_and(|link| !link.foreign);
+    let may = |node: &NodeId| !large || !local_holder || !asked.is_empty() || near(node);
     best.map(|(_, node)| node).filter(may)
 }
