@@ -1,17 +1,13 @@
 //! What can happen in the world, and who it happens to.
 
-use baton_protocol::agent::library::StoreEvent;
-use baton_protocol::agent::service::ServiceEvent;
-use baton_protocol::disk::Token;
-use baton_protocol::id::NodeId;
 use baton_protocol::membership::Address;
 use baton_protocol::peer::Operation;
 use baton_protocol::swarm::ObjectId;
 
-use crate::bulk::Transfer;
 use crate::disk::Disk;
 use crate::fault::Fault;
 use crate::link::ConnId;
+use crate::news::News;
 use crate::spells::Spell;
 
 /// A node's place in the world, from 0: the founder.
@@ -20,40 +16,20 @@ pub(crate) type Host = usize;
 /// One thing that will happen at its time.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
-    /// A daemon wanted to be woken.
-    Wake { host: Host, life: u64 },
-    /// The wall clock is told to a daemon.
-    Clock { host: Host, life: u64 },
+    /// One daemon hears something.
+    News(Host, News),
     /// A dial comes to its end.
     Dialled { host: Host, life: u64, address: Address },
-    /// The next frame of one way of a connection is due.
-    Deliver { conn: ConnId, from: Host, to: Host },
     /// A connection breaks, as both ends see it.
     Cut { conn: ConnId },
     /// A connection is given up, if it is held back still.
     KeepAlive { conn: ConnId },
-    /// The oldest batch of a host is synced.
-    Synced { host: Host, life: u64 },
-    /// A batch is said to be synced, which it is not: a deliberate mistake.
-    Confirmed { host: Host, life: u64, token: Token },
-    /// The store has done something.
-    Store { host: Host, life: u64, event: Box<StoreEvent> },
     /// Some chunk may have left its sender.
     Flow { version: u64 },
-    /// A chunk has left its sender.
-    Uploaded { from: Host, to: Host, transfer: Transfer },
-    /// A chunk could not be sent.
-    UploadFails { from: Host, to: NodeId, object: ObjectId, index: u32 },
-    /// A chunk is at its receiver.
-    Arrived { from: Host, to: Host, transfer: Transfer },
     /// Wrong bytes, sent for a chunk, are at their receiver.
     Corrupt { conn: ConnId, from: Host, to: Host, object: ObjectId, index: u32 },
-    /// A verified chunk was handed to the disk.
-    ChunkStored { host: Host, life: u64, object: ObjectId, index: u32 },
     /// A step of a service's own: it survives its daemon.
     Service { host: Host, process: u64, step: Step },
-    /// The runtime tells a daemon what it has seen.
-    Seen { host: Host, life: u64, event: ServiceEvent },
     /// The runtime asks the service whether it is ready.
     Probe { host: Host, life: u64 },
     /// Something goes wrong.
@@ -82,42 +58,6 @@ pub(crate) enum Event {
     Balancer,
     /// The scenario looks at how far the run has come.
     Director,
-}
-
-impl Event {
-    /// Whom it happens to; the first host where that is several or none.
-    pub(crate) fn host(&self) -> Host {
-        match self {
-            Self::Wake { host, .. }
-            | Self::Clock { host, .. }
-            | Self::Dialled { host, .. }
-            | Self::Synced { host, .. }
-            | Self::Confirmed { host, .. }
-            | Self::Store { host, .. }
-            | Self::ChunkStored { host, .. }
-            | Self::Service { host, .. }
-            | Self::Seen { host, .. }
-            | Self::Probe { host, .. }
-            | Self::Restart { host }
-            | Self::Reborn { host }
-            | Self::Restore { host, .. }
-            | Self::ClockRight { host, .. }
-            | Self::Over { host, .. }
-            | Self::Flap { host, .. }
-            | Self::Flood { host, .. }
-            | Self::Operate { host, .. } => *host,
-            Self::Deliver { to, .. } | Self::Arrived { to, .. } | Self::Corrupt { to, .. } => *to,
-            Self::Uploaded { from, .. } | Self::UploadFails { from, .. } => *from,
-            Self::Cut { .. }
-            | Self::KeepAlive { .. }
-            | Self::Flow { .. }
-            | Self::Fault(_)
-            | Self::Heal { .. }
-            | Self::Clog { .. }
-            | Self::Balancer
-            | Self::Director => 0,
-        }
-    }
 }
 
 /// What a service's process does by itself.

@@ -9,6 +9,7 @@ use baton_protocol::wire::Message;
 use serde::Deserialize;
 
 use crate::event::{Event, Host};
+use crate::news::News;
 use crate::spells::Spell;
 use crate::world::World;
 
@@ -192,7 +193,7 @@ impl World {
         }
         // Its own code learns that it came to nothing, and is as it was when the lying ends.
         let to = self.hosts[to].config.node;
-        self.after(STALL, Event::UploadFails { from: liar, to, object, index });
+        self.after(STALL, Event::News(liar, News::UploadFails { to, object, index }));
         true
     }
 

@@ -32,6 +32,7 @@ mod link;
 mod lives;
 mod mesh;
 mod meter;
+mod news;
 mod people;
 mod picture;
 mod plan;

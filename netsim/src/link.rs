@@ -206,6 +206,11 @@ impl Net {
         self.blocked.is_empty()
     }
 
+    /// The least time that a frame takes from anywhere to anywhere.
+    pub(crate) fn least_delay(&self) -> Duration {
+        Duration::from_micros(self.latency.iter().flatten().copied().min().unwrap_or_default())
+    }
+
     /// The time that a frame takes: the way between the zones, jitter, and what is lost on the way
     /// and sent again.
     pub(crate) fn delay(&self, rng: &mut Rng, a: Host, b: Host) -> Duration {

@@ -7,6 +7,7 @@ use baton_protocol::time::Instant;
 
 use crate::event::{Event, Host};
 use crate::mesh::{mesh_name, name};
+use crate::news::News;
 use crate::rig::Rig;
 use crate::service::Spoken;
 use crate::spells::Spell;
@@ -57,11 +58,11 @@ impl World {
         self.feed(host, Input::Store(found));
         let event = self.hosts[host].service.found();
         let delay = self.within(Duration::from_millis(100));
-        self.after(delay, Event::Seen { host, life, event });
+        self.after(delay, Event::News(host, News::Seen { life, event }));
         // A daemon asks what it has found at once; the answer takes what it takes.
         let probe = self.within(PROBE_EVERY);
         self.after(delay + probe, Event::Probe { host, life });
-        self.after(Duration::from_secs(1), Event::Clock { host, life });
+        self.after(Duration::from_secs(1), Event::News(host, News::Clock { life }));
         self.feed(host, Input::Timeout);
     }
 

@@ -13,6 +13,10 @@ use baton_netsim::{
 use baton_protocol::mutant::Mutant;
 use clap::{Parser, Subcommand, ValueEnum};
 
+/// Thousands of nodes are millions of small pieces, which two threads take and give back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// One mesh under a virtual clock; one seed decides everything.
 #[derive(Parser)]
 struct Args {

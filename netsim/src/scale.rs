@@ -104,7 +104,18 @@ struct Run<'a> {
 ///
 /// # Errors
 /// A property did not hold, or a part of the run did not end.
-pub fn scale(nodes: usize, seed: u64, full: bool, tell: &dyn Fn(&str)) -> Result<Measures, String> {
+pub fn scale(
+    nodes: usize,
+    seed: u64,
+    full: bool,
+    tell: &(dyn Fn(&str) + Sync),
+) -> Result<Measures, String> {
+    // On one of its threads from the beginning, so that none is woken anew for each moment.
+    let pool = rayon::ThreadPoolBuilder::new().build().map_err(|error| error.to_string())?;
+    pool.install(|| run(nodes, seed, full, tell))
+}
+
+fn run(nodes: usize, seed: u64, full: bool, tell: &dyn Fn(&str)) -> Result<Measures, String> {
     let mut run = Run::begin(nodes, seed, full, tell)?;
     run.until("all are ready, by the leader's evidence", Run::is_ready)?;
     run.world.state = None; // it holds all that follow
@@ -145,8 +156,9 @@ impl<'a> Run<'a> {
     fn until(&mut self, what: &str, is_so: fn(&Self) -> bool) -> Result<Duration, String> {
         let begun = self.world.now;
         let mut look_at = begun;
+        let moment = if self.full { Duration::ZERO } else { self.world.net.least_delay() };
         loop {
-            if !self.world.happen_together() {
+            if !self.world.happen_together(moment) {
                 return Err("nothing happens".to_owned());
             }
             if self.world.now < look_at {

@@ -1,11 +1,10 @@
-//! All that happens at one moment of a calm day, in a mesh too large to go on event by event: what daemons
-//! hear then is handed to them on two threads, as none can hear of another's answer at the same moment. Which
-//! thread is faster changes nothing: each daemon is driven by one of them, and what they want done is done
-//! afterwards, host by host.
+//! What happens within a moment of a calm day, in a mesh too large to go on event by event: what daemons hear
+//! then is handed to them on all processors, as none can hear of another's answer within it. Which thread is
+//! faster changes nothing: each daemon is driven by one of them at a time, hears what it would have heard in
+//! that order and at those times, and what they want done is done afterwards, in the order of time.
 
-use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::thread;
+use core::time::Duration;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use baton_protocol::machine::Machine as _;
 use baton_protocol::peer::{Input, Output};
@@ -15,68 +14,83 @@ use crate::event::{Event, Host};
 use crate::rig::Rig;
 use crate::world::{World, panic_text};
 
-/// Daemons that are worth a second thread.
-const THREAD_WORTH: usize = 64;
+/// So many inputs are not worth a second thread.
+const THREAD_WORTH: usize = 16;
 
-/// What a daemon made of what it heard.
+/// What a daemon hears, and when.
+struct Heard {
+    at: Instant,
+    host: Host,
+    input: Input,
+}
+
+/// What it made of that.
 struct Said {
+    at: Instant,
     host: Host,
     outputs: Vec<Output>,
-    /// When it wants to be woken, by its own clock.
+    /// When it wants to be woken, by its own clock: the last word of a moment alone says it.
     wake: Option<Instant>,
     panic: Option<String>,
 }
 
 impl World {
-    /// Lets happen what is to happen next, and all else of that moment; false where nothing ever will.
-    pub(crate) fn happen_together(&mut self) -> bool {
+    /// Lets happen what is to happen next, and all else within `moment` after it, up to the first event that
+    /// is more than news for one daemon; false where nothing ever will. No frame may be faster than a
+    /// moment. A timer that is set within one for an earlier time than its end goes off when it is over.
+    pub(crate) fn happen_together(&mut self, moment: Duration) -> bool {
         debug_assert!(self.judge.sampled, "the other checks look at each event");
         let Some(first) = self.pop() else { return false };
-        let (mut heard, mut others) = (BTreeMap::<Host, Vec<Input>>::new(), Vec::new());
+        let end = self.now.after(moment);
+        let (mut heard, mut other) = (Vec::new(), None);
         let mut next = Some(first);
         while let Some(event) = next {
-            match self.heard_by_one(event) {
-                Ok(input) => input.into_iter().for_each(|(host, input)| {
-                    heard.entry(host).or_default().push(input);
-                }),
-                Err(event) => others.push(event),
+            match self.heard_alone(event, &heard) {
+                Ok(news) => heard.extend(news),
+                Err(event) => {
+                    other = Some((self.now, event));
+                    break;
+                }
             }
-            next = self.queue.take_at(self.now);
+            next = self.pop_until(end);
         }
-        for said in drive_all(self.now, &mut self.hosts, heard.into_iter().collect()) {
+        heard.sort_by_key(|it| it.host); // stable: each host's are in the order of time
+        let mut said = drive_all(&mut self.hosts, 0, heard);
+        said.sort_by_key(|it| it.at);
+        for said in said {
             self.take_up(said);
         }
-        for event in others {
+        if let Some((at, event)) = other {
+            self.go_to(at);
             self.happen(event);
         }
         true
     }
 
-    /// What only tells one daemon something, and what; any other event is given back.
-    fn heard_by_one(&mut self, event: Event) -> Result<Option<(Host, Input)>, Event> {
-        match event {
-            Event::Wake { host, life } => {
-                Ok(self.is_woken(host, life).then_some((host, Input::Timeout)))
+    /// What a daemon hears by an event, `Ok(None)` where it is dead; an event that is more than news for one
+    /// daemon is given back.
+    fn heard_alone(&mut self, event: Event, heard: &[Heard]) -> Result<Option<Heard>, Event> {
+        let (host, input) = match event {
+            Event::News(host, news) => (host, self.heard(host, news)),
+            Event::Probe { host, life } if self.is_probed_alone(host, life, heard) => {
+                (host, self.probed(host, life))
             }
-            Event::Deliver { conn, from, to } => {
-                Ok(self.next_frame(conn, from, to).map(|frame| (to, frame)))
-            }
-            Event::Uploaded { from, to, transfer } => {
-                Ok(Some((from, self.uploaded(from, to, transfer))))
-            }
-            Event::Arrived { from, to, transfer } => {
-                Ok(self.arrived(from, to, transfer).map(|input| (to, input)))
-            }
-            Event::ChunkStored { host, life, object, index } => {
-                let lives = self.hosts[host].life == life;
-                Ok(lives.then_some((host, Input::ChunkStored { object, index })))
-            }
-            other => Err(other),
-        }
+            other => return Err(other),
+        };
+        Ok(input.map(|input| Heard { at: self.now, host, input }))
+    }
+
+    /// Whether a probe is news and no more: what a daemon hears just before may change what its service
+    /// answers.
+    fn is_probed_alone(&self, host: Host, life: u64, heard: &[Heard]) -> bool {
+        let rig = &self.hosts[host];
+        let answers = rig.life == life && rig.peer.is_some() && !rig.service.is_watched();
+        answers && heard.iter().all(|it| it.host != host)
     }
 
     fn take_up(&mut self, said: Said) {
-        let Said { host, outputs, wake, panic } = said;
+        let Said { at, host, outputs, wake, panic } = said;
+        self.go_to(at);
         if let Some(reason) = panic {
             self.hosts[host].peer = None;
             return self.judge.fail(&format!("host {host} panics: {reason}"));
@@ -89,45 +103,40 @@ impl World {
     }
 }
 
-/// Tells daemons what they hear, in the order of their hosts.
-fn drive_all(now: Instant, hosts: &mut [Rig], mut heard: Vec<(Host, Vec<Input>)>) -> Vec<Said> {
-    let alone = heard.len() < THREAD_WORTH;
-    let later = heard.split_off(if alone { heard.len() } else { heard.len() / 2 });
-    let Some(&(middle, _)) = later.first() else { return drive(now, hosts, 0, heard) };
-    let (low, high) = hosts.split_at_mut(middle);
-    thread::scope(|scope| {
-        let other = scope.spawn(move || drive(now, high, middle, later));
-        let mut said = drive(now, low, 0, heard);
-        said.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        said
-    })
+/// Tells daemons what they hear, which is in the order of their hosts; the first of these is `first`.
+fn drive_all(hosts: &mut [Rig], first: Host, mut heard: Vec<Heard>) -> Vec<Said> {
+    let middle = heard.get(heard.len() / 2).map_or(first, |it| it.host);
+    let later = heard.partition_point(|it| it.host < middle);
+    if heard.len() <= THREAD_WORTH || later == 0 {
+        return drive(hosts, first, heard);
+    }
+    let later = heard.split_off(later);
+    let (low, high) = hosts.split_at_mut(middle - first);
+    let (mut said, others) =
+        rayon::join(|| drive_all(low, first, heard), || drive_all(high, middle, later));
+    said.extend(others);
+    said
 }
 
-/// The same for a part of the hosts, the first of which is `first`.
-fn drive(
-    now: Instant,
-    hosts: &mut [Rig],
-    first: Host,
-    heard: Vec<(Host, Vec<Input>)>,
-) -> Vec<Said> {
+/// The same on this thread alone.
+fn drive(hosts: &mut [Rig], first: Host, heard: Vec<Heard>) -> Vec<Said> {
     let mut all = Vec::with_capacity(heard.len());
-    for (host, inputs) in heard {
+    let mut heard = heard.into_iter().peekable();
+    while let Some(Heard { at, host, input }) = heard.next() {
         let Some(rig) = hosts.get_mut(host - first) else { continue };
-        let local = rig.local(now);
+        let local = rig.local(at);
         let Some(peer) = &mut rig.peer else { continue };
-        let mut outputs = Vec::new();
+        let last = heard.peek().is_none_or(|next| next.host != host);
         let driven = catch_unwind(AssertUnwindSafe(|| {
-            for input in inputs {
-                peer.handle(local, input);
-                outputs.extend(core::iter::from_fn(|| peer.poll_output()));
-            }
-            peer.poll_timeout()
+            peer.handle(local, input);
+            let outputs = core::iter::from_fn(|| peer.poll_output()).collect();
+            (outputs, last.then(|| peer.poll_timeout()).flatten())
         }));
-        let (wake, panic) = match driven {
-            Ok(wake) => (wake, None),
-            Err(panic) => (None, Some(panic_text(panic.as_ref()))),
+        let ((outputs, wake), panic) = match driven {
+            Ok(said) => (said, None),
+            Err(panic) => (Default::default(), Some(panic_text(panic.as_ref()))),
         };
-        all.push(Said { host, outputs, wake, panic });
+        all.push(Said { at, host, outputs, wake, panic });
     }
     all
 }

@@ -11,6 +11,7 @@ use baton_protocol::swarm::ObjectId;
 use crate::bulk::Transfer;
 use crate::event::{Event, Host};
 use crate::link::ConnId;
+use crate::news::News;
 use crate::world::World;
 
 /// How long a dial to a host that does not answer takes.
@@ -61,13 +62,7 @@ impl World {
         let delay = self.net.delay(&mut self.rng, from, to);
         self.meter.sent(from, frame.len());
         if let Some((conn, due)) = self.net.push(self.now, from, to, delay, frame) {
-            self.at(due, Event::Deliver { conn, from, to });
-        }
-    }
-
-    pub(crate) fn deliver(&mut self, conn: ConnId, from: Host, to: Host) {
-        if let Some(input) = self.next_frame(conn, from, to) {
-            self.feed(to, input);
+            self.at(due, Event::News(to, News::Deliver { conn, from }));
         }
     }
 
@@ -120,7 +115,7 @@ impl World {
         for (conn, [from, to], owed) in owed {
             for _ in 0..owed {
                 let delay = Duration::from_millis(1);
-                self.after(delay, Event::Deliver { conn, from, to });
+                self.after(delay, Event::News(to, News::Deliver { conn, from }));
             }
         }
         self.flow();
@@ -140,7 +135,8 @@ impl World {
         let chunk = chunk.filter(|_| self.hosts[from].store.has(object, index)).copied();
         let Some((conn, chunk)) = self.net.between(from, to).zip(chunk) else {
             let delay = Duration::from_millis(1);
-            return self.after(delay, Event::UploadFails { from, to: node, object, index });
+            return self
+                .after(delay, Event::News(from, News::UploadFails { to: node, object, index }));
         };
         self.flow(); // what is on its way already has had its old share until now
         self.bulk.push(from, to, Transfer::new(conn, object, index, chunk.len));
@@ -157,7 +153,7 @@ impl World {
     /// Chunks have moved on: those that were sent whole leave, and the rest share the links anew.
     pub(crate) fn flow(&mut self) {
         for (from, to, transfer) in self.bulk.advance(self.now) {
-            self.after(Duration::ZERO, Event::Uploaded { from, to, transfer });
+            self.after(Duration::ZERO, Event::News(from, News::Uploaded { to, transfer }));
         }
         let Self { bulk, net, .. } = self;
         if let Some((version, delay)) = bulk.share(|from, to| net.is_blocked(from, to)) {
@@ -174,7 +170,7 @@ impl World {
             return Input::UploadFailed { to: node, object, index };
         }
         let delay = self.net.delay(&mut self.rng, from, to);
-        self.after(delay, Event::Arrived { from, to, transfer });
+        self.after(delay, Event::News(to, News::Arrived { from, transfer }));
         Input::Uploaded { to: node, object, index }
     }
 
@@ -200,7 +196,7 @@ impl World {
             return None;
         }
         let delay = self.within(Duration::from_millis(20));
-        self.after(delay, Event::ChunkStored { host: to, life, object, index });
+        self.after(delay, Event::News(to, News::ChunkStored { life, object, index }));
         Some(Input::ChunkVerified { from: node, object, index })
     }
 

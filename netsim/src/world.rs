@@ -25,6 +25,7 @@ use crate::invariants::Judge;
 use crate::link::Net;
 use crate::mesh::{EPOCH, Mesh, address, group};
 use crate::meter::Meter;
+use crate::news::News;
 use crate::queue::Queue;
 use crate::rig::{Asked, Rig};
 use crate::service::Follow;
@@ -133,10 +134,26 @@ impl World {
 
     /// The next event; `None` where nothing will ever happen again.
     pub(crate) fn pop(&mut self) -> Option<Event> {
-        let (at, event) = self.queue.take()?;
+        let next = self.queue.take();
+        self.reach(next)
+    }
+
+    /// The next event, if it happens at `end` or before.
+    pub(crate) fn pop_until(&mut self, end: Instant) -> Option<Event> {
+        let next = self.queue.take_until(end);
+        self.reach(next)
+    }
+
+    fn reach(&mut self, next: Option<(Instant, Event)>) -> Option<Event> {
+        let (at, event) = next?;
+        self.go_to(at);
+        Some(event)
+    }
+
+    /// It is `at` now.
+    pub(crate) fn go_to(&mut self, at: Instant) {
         self.now = at;
         self.judge.now = at;
-        Some(event)
     }
 
     /// A random time up to `max`.
@@ -174,39 +191,19 @@ impl World {
 
     fn let_happen(&mut self, event: Event) {
         match event {
-            Event::Wake { host, life } => self.wake(host, life),
-            Event::Clock { host, life } => self.clock(host, life),
-            Event::Dialled { host, life, address } => self.dialled(host, life, address),
-            Event::Deliver { conn, from, to } => self.deliver(conn, from, to),
-            Event::Cut { conn } => self.cut(conn),
-            Event::KeepAlive { conn } if self.net.is_held(conn) => self.cut(conn),
-            Event::KeepAlive { .. } => {}
-            Event::Synced { host, life } => self.synced(host, life),
-            Event::Store { host, life, event } => self.tell(host, life, Input::Store(*event)),
-            Event::Flow { version } if self.bulk.is_current(version) => self.flow(),
-            Event::Flow { .. } => {}
-            Event::Uploaded { from, to, transfer } => {
-                let input = self.uploaded(from, to, transfer);
-                self.feed(from, input);
-            }
-            Event::UploadFails { from, to, object, index } => {
-                self.feed(from, Input::UploadFailed { to, object, index });
-            }
-            Event::Arrived { from, to, transfer } => {
-                if let Some(input) = self.arrived(from, to, transfer) {
-                    self.feed(to, input);
+            Event::News(host, news) => {
+                if let Some(input) = self.heard(host, news) {
+                    self.feed(host, input);
                 }
             }
+            Event::Dialled { host, life, address } => self.dialled(host, life, address),
+            Event::Cut { conn } => self.cut(conn),
+            Event::KeepAlive { conn } if self.net.is_held(conn) => self.cut(conn),
+            Event::Flow { version } if self.bulk.is_current(version) => self.flow(),
             Event::Corrupt { conn, from, to, object, index } => {
                 self.corrupt(conn, [from, to], object, index);
             }
-            Event::ChunkStored { host, life, object, index } => {
-                self.tell(host, life, Input::ChunkStored { object, index });
-            }
             Event::Service { host, process, step } => self.service_step(host, process, step),
-            Event::Seen { host, life, event } => {
-                self.tell(host, life, Input::Service(group(), event));
-            }
             Event::Probe { host, life } => self.probe(host, life),
             Event::Fault(fault) => self.inflict(*fault),
             Event::Restart { host } => self.start(host),
@@ -221,9 +218,8 @@ impl World {
             Event::Heal { ways } => self.heal(&ways),
             Event::Clog { way } => self.partition(&[way]),
             Event::Operate { host, operation, tries } => self.operate(host, *operation, tries),
-            Event::Confirmed { host, life, token } => self.confirmed(host, life, token),
             Event::Balancer => self.balance(),
-            Event::Director => {}
+            Event::KeepAlive { .. } | Event::Flow { .. } | Event::Director => {}
         }
     }
 
@@ -293,24 +289,7 @@ impl World {
         }
         rig.wake_at = Some(due);
         let life = rig.life;
-        self.at(due, Event::Wake { host, life });
-    }
-
-    fn wake(&mut self, host: Host, life: u64) {
-        if self.is_woken(host, life) {
-            self.feed(host, Input::Timeout);
-        }
-    }
-
-    /// Whether it is now that the daemon of `host` is to be woken.
-    pub(crate) fn is_woken(&mut self, host: Host, life: u64) -> bool {
-        let rig = &mut self.hosts[host];
-        let woken = rig.life == life && rig.wake_at == Some(self.now);
-        if woken {
-            rig.wake_at = None;
-            self.trace.bytes(self.now, 1, &[host as u8]);
-        }
-        woken
+        self.at(due, Event::News(host, News::Wake { life }));
     }
 
     pub(crate) fn wall_clock(&self, host: Host) -> UnixTime {
@@ -318,25 +297,7 @@ impl World {
         UnixTime(right.saturating_add_signed(self.hosts[host].wall_ahead))
     }
 
-    fn clock(&mut self, host: Host, life: u64) {
-        if self.hosts[host].life == life && self.hosts[host].peer.is_some() {
-            let time = self.wall_clock(host);
-            self.after(Duration::from_secs(1), Event::Clock { host, life });
-            self.feed(host, Input::WallClock(time));
-        }
-    }
-
     // --- disk, services, people --------------------------------------------------------------------
-
-    fn synced(&mut self, host: Host, life: u64) {
-        if self.hosts[host].life != life {
-            return;
-        }
-        let Some(batch) = self.hosts[host].disk.sync() else { return };
-        if !confirms_early() {
-            self.feed(host, Input::Persisted(batch.token));
-        }
-    }
 
     pub(crate) fn perform(&mut self, host: Host, output: Output) {
         let life = self.hosts[host].life;
@@ -354,7 +315,10 @@ impl World {
                 let event = self.store_command(host, command);
                 if let Some(event) = event {
                     let delay = Duration::from_millis(5) + self.within(Duration::from_millis(100));
-                    self.after(delay, Event::Store { host, life, event: Box::new(event) });
+                    self.after(
+                        delay,
+                        Event::News(host, News::Store { life, event: Box::new(event) }),
+                    );
                 }
             }
             Output::Service(_, action) => self.act(host, &action),
@@ -410,9 +374,9 @@ impl World {
         rig.disk.write(batch);
         rig.synced_until = rig.synced_until.max(self.now.after(delay));
         let at = rig.synced_until;
-        self.at(at, Event::Synced { host, life });
+        self.at(at, Event::News(host, News::Synced { life }));
         if confirms_early() {
-            self.at(self.now, Event::Confirmed { host, life, token });
+            self.at(self.now, Event::News(host, News::Confirmed { life, token }));
         }
     }
 
@@ -439,7 +403,7 @@ impl World {
                 let event = baton_protocol::agent::service::ServiceEvent::Exited {
                     reason: "there was none".to_owned(),
                 };
-                self.after(Duration::from_millis(1), Event::Seen { host, life, event });
+                self.after(Duration::from_millis(1), Event::News(host, News::Seen { life, event }));
             }
             Follow::Later(step) => {
                 let most = match step {
@@ -503,14 +467,19 @@ impl World {
         if self.hosts[host].life != life || self.hosts[host].peer.is_none() {
             return;
         }
-        self.after(PROBE_EVERY, Event::Probe { host, life });
-        if let Some(event) = self.hosts[host].service.probe() {
-            self.feed(host, Input::Service(group(), event));
+        if let Some(input) = self.probed(host, life) {
+            self.feed(host, input);
         }
         if self.hosts[host].service.is_watched() {
             let process = self.hosts[host].service.number;
             self.after(PROBE_EVERY, Event::Service { host, process, step: Step::Drained });
         }
+    }
+
+    /// What a probe finds; the next one is planned.
+    pub(crate) fn probed(&mut self, host: Host, life: u64) -> Option<Input> {
+        self.after(PROBE_EVERY, Event::Probe { host, life });
+        self.hosts[host].service.probe().map(|event| Input::Service(group(), event))
     }
 
     /// Puts a release on a host, as `baton seed` does.
@@ -554,13 +523,9 @@ impl World {
         let event = Event::Operate { host, operation, tries: tries + 1 };
         self.after(Duration::from_secs(2), event);
     }
-
-    fn confirmed(&mut self, host: Host, life: u64, token: baton_protocol::disk::Token) {
-        self.tell(host, life, Input::Persisted(token));
-    }
 }
 
-fn confirms_early() -> bool {
+pub(crate) fn confirms_early() -> bool {
     mutant::active(Mutant::SkippedSync) || mutant::active(Mutant::SendBeforePersist)
 }
 
