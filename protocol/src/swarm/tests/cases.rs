@@ -95,6 +95,35 @@ fn one_that_asks_for_everything_at_once_is_named_and_served_no_faster() {
 }
 
 #[test]
+fn in_a_large_mesh_who_is_furthest_behind_is_served_first() {
+    let mut swarm = swarm();
+    swarm.handle(Instant::ZERO, Input::MeshSize { nodes: FULL_MESH_MAX + 1 });
+    want(&mut swarm, Bitmap::full(10));
+    for (node, has) in [(1, 5), (2, 6), (3, 7), (4, 1)] {
+        let mut have = Bitmap::empty(10);
+        (0..has).for_each(|index| assert!(have.insert(index)));
+        up(&mut swarm, node);
+        interest(&mut swarm, node, have);
+    }
+    outputs(&mut swarm);
+    let mut served = Vec::new();
+    let mut note = |swarm: &mut Swarm| {
+        served.extend(outputs(swarm).into_iter().filter_map(|output| match output {
+            Output::Upload { to, .. } => Some(to),
+            _ => None,
+        }));
+    };
+    for node in 1..=4 {
+        say(&mut swarm, node, SwarmMessage::Request { object: object(), indexes: vec![9] });
+        note(&mut swarm);
+    }
+    let done = Input::Uploaded { to: id(1), object: object(), index: 9 };
+    swarm.handle(Instant::ZERO, done);
+    note(&mut swarm);
+    assert_eq!(served, [1, 2, 4].map(id), "two at first, and 3 waits longer than 4");
+}
+
+#[test]
 fn a_flood_is_dropped_and_named_once() {
     let mut swarm = swarm();
     up(&mut swarm, 1);
