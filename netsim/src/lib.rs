@@ -3,8 +3,8 @@
 //! One seed decides everything that happens in a run: the same seed gives the same trace, byte for
 //! byte. After every event the properties of the design are checked (see `invariants`).
 //!
-//! * `world`: virtual time, and what happens in it; `queue`: what will; `link` and `bulk`: the network;
-//!   `disk`: what a crash leaves
+//! * `world`: virtual time, and what happens in it; `news`: what is news for one daemon; `queue`: what will
+//!   happen; `link` and `bulk`: the network; `disk`: what a crash leaves
 //! * `service` and `store`: models of a node's runtime and of its releases; `balancer`: of the load
 //!   balancer in front of all services
 //! * `shape`: what a seed's mesh is like; `run`: a seed from its first event to its last; `scenario`: the

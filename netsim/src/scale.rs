@@ -3,8 +3,8 @@
 //!
 //! The mesh begins with everybody in it, see `founding`. The nodes are whole ones. What is done less
 //! than elsewhere: the states of the log are shared, chunks are of 4 MiB, several of them are told in one
-//! message, while they spread things happen at ticks alone, and the properties are checked now and then
-//! instead of after each event.
+//! message, while they spread things happen at ticks alone, what happens within a moment is done together
+//! (see `together`), and the properties are checked now and then instead of after each event.
 
 use core::time::Duration;
 

@@ -68,14 +68,24 @@ pub enum Output {
     },
     /// Keep this on disk.
     Remember(Vec<u8>),
-    /// A neighbour that has proved itself is there.
+    /// A node that has proved itself is there.
     Up {
+        /// Who.
+        node: NodeId,
+    },
+    /// One that is there is a neighbour now, by its choice or this node's: chunks go between the two.
+    Near {
         /// Who.
         node: NodeId,
         /// Where it stands.
         zone: Option<ZoneName>,
     },
-    /// It is there no more.
+    /// It is a neighbour no more, as the leader is to most.
+    Far {
+        /// Who.
+        node: NodeId,
+    },
+    /// It is there no more, and no neighbour.
     Down {
         /// Who.
         node: NodeId,

@@ -78,6 +78,8 @@ const UNWANTED_FOR: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 struct Link {
     admitted: bool,
+    /// It is a neighbour, and not only the leader, say.
+    near: bool,
     /// What was dialled, where this node dialled.
     address: Option<Address>,
     since: Instant,
@@ -169,6 +171,9 @@ impl Membership {
         }
         self.view = view::choose(self.me, &self.roster);
         self.book.follow(self.me, &self.roster, &self.view);
+        for node in self.links.keys().copied().collect::<Vec<_>>() {
+            self.note_near(node);
+        }
         self.look_at = self.now;
     }
 
@@ -185,7 +190,14 @@ impl Membership {
         if let Some(address) = &address {
             self.dialer.connected(address);
         }
-        let link = Link { admitted: false, address, since: now, heard: now, unwanted_since: None };
+        let link = Link {
+            admitted: false,
+            near: false,
+            address,
+            since: now,
+            heard: now,
+            unwanted_since: None,
+        };
         self.links.entry(node).or_insert(link);
         self.absent.remove(&node);
     }
@@ -200,8 +212,27 @@ impl Membership {
         if let Some(address) = &link.address {
             self.book.worked(node, address);
         }
+        self.outputs.push_back(Output::Up { node });
+        self.note_near(node);
+    }
+
+    /// Both ends see it alike: who follows the same roster knows whom the other one chose. To who is not in
+    /// the roster, whom it has is near.
+    fn is_near(&self, node: NodeId) -> bool {
+        let stranger = !self.is_member() || self.roster.get(node).is_none();
+        stranger || self.view.contains(&node) || view::choose(node, &self.roster).contains(&self.me)
+    }
+
+    fn note_near(&mut self, node: NodeId) {
+        let near = self.is_near(node);
+        let Some(link) = self.links.get_mut(&node).filter(|it| it.admitted && it.near != near)
+        else {
+            return;
+        };
+        link.near = near;
         let zone = self.roster.get(node).and_then(|entry| entry.zone.clone());
-        self.outputs.push_back(Output::Up { node, zone });
+        let change = if near { Output::Near { node, zone } } else { Output::Far { node } };
+        self.outputs.push_back(change);
     }
 
     fn disconnected(&mut self, now: Instant, node: NodeId) {

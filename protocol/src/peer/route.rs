@@ -259,10 +259,15 @@ impl Peer {
                 membership::Output::Remember(book) => {
                     self.persist(Owner::Nobody, vec![(Key::AddressBook, Some(book.into()))]);
                 }
-                membership::Output::Up { node, zone } => {
+                membership::Output::Up { node } => {
                     self.gossip.handle(now, gossip::Input::Up { node });
+                }
+                membership::Output::Near { node, zone } => {
                     let zone = swarm_zone(zone.as_ref());
                     self.swarm.handle(now, swarm::Input::PeerUp { node, zone });
+                }
+                membership::Output::Far { node } => {
+                    self.swarm.handle(now, swarm::Input::PeerDown { node });
                 }
                 membership::Output::Down { node } => {
                     self.gossip.handle(now, gossip::Input::Down { node });

@@ -65,6 +65,40 @@ fn a_mesh_just_too_large_to_be_a_full_one_has_no_fewer_neighbours() {
     }
 }
 
+/// Everybody is connected to the leader, which would have to pass everything on to all of them.
+#[test]
+fn the_leader_is_near_to_no_more_than_others_and_both_ends_say_so() {
+    for (count, zones) in [(65, 1), (66, 30), (70, 2), (100, 3)] {
+        let mut net = Net::started(&roster(count, zones), 3);
+        let leader = 7;
+        for at in 0..count {
+            net.feed(at, Input::Leader(Some(node_id(leader))));
+        }
+        net.run(5 * SECOND);
+        assert_eq!(net.neighbours(leader).len(), count - 1);
+        for (at, host) in net.hosts.iter().enumerate() {
+            let near = host.near.len();
+            assert!((NEIGHBOURS_MIN..=NEIGHBOURS_MAX + 4).contains(&near), "{at}: {near}");
+            assert!(host.near.iter().all(|other| net.hosts[*other].near.contains(&at)), "{at}");
+        }
+    }
+}
+
+#[test]
+fn who_is_near_changes_with_the_roster() {
+    let mut net = Net::started(&roster(100, 3), 3);
+    net.tell_all(&roster(64, 3));
+    net.run(5 * SECOND);
+    let all_but = |at: usize| (0..64).filter(move |other| *other != at);
+    assert!((0..64).all(|at| all_but(at).all(|other| net.hosts[at].near.contains(&other))));
+    net.tell_all(&roster(100, 3));
+    net.run(5 * SECOND);
+    for (at, host) in net.hosts.iter().enumerate() {
+        assert!((NEIGHBOURS_MIN..=NEIGHBOURS_MAX + 4).contains(&host.near.len()), "{at}");
+        assert!(host.near.iter().all(|other| net.hosts[*other].near.contains(&at)), "{at}");
+    }
+}
+
 #[test]
 fn neighbours_are_mostly_of_the_own_zone_and_every_zone_is_linked_to_every_other() {
     let mut net = Net::started(&roster(200, 4), 4);

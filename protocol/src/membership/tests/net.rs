@@ -48,6 +48,8 @@ pub(super) struct Host {
     pub(super) dials: usize,
     pub(super) own_dials: usize,
     pub(super) mute: bool,
+    /// Its neighbours, as it says.
+    pub(super) near: BTreeSet<usize>,
     life: u32,
 }
 
@@ -101,6 +103,7 @@ impl Net {
 
     pub(super) fn crash(&mut self, at: usize) {
         self.hosts[at].membership = None;
+        self.hosts[at].near.clear();
         let gone: Vec<_> =
             self.links.iter().copied().filter(|(a, b)| *a == at || *b == at).collect();
         for (a, b) in gone {
@@ -135,7 +138,7 @@ impl Net {
                 self.after(delay, Event::Dialled { from: at, life, to: address, expect });
             }
             Output::HangUp { node, .. } => {
-                let other = (0..self.hosts.len()).find(|other| node_id(*other) == node).unwrap();
+                let other = self.host(node);
                 self.hang_ups.push((at, other));
                 self.cut(at.min(other), at.max(other));
             }
@@ -143,8 +146,24 @@ impl Net {
                 self.hosts[at].book = Some(book);
                 self.hosts[at].writes += 1;
             }
-            Output::Up { .. } | Output::Down { .. } => {}
+            Output::Near { node, .. } => {
+                let other = self.host(node);
+                assert!(self.hosts[at].near.insert(other), "said twice");
+            }
+            Output::Far { node } => {
+                let other = self.host(node);
+                assert!(self.hosts[at].near.remove(&other), "it was not near");
+            }
+            Output::Down { node } => {
+                let other = self.host(node);
+                self.hosts[at].near.remove(&other);
+            }
+            Output::Up { .. } => {}
         }
+    }
+
+    fn host(&self, node: NodeId) -> usize {
+        (0..self.hosts.len()).find(|host| node_id(*host) == node).unwrap()
     }
 
     fn after(&mut self, delay: Duration, event: Event) {
