@@ -73,14 +73,15 @@ pub enum Output {
         /// Who.
         node: NodeId,
     },
-    /// One that is there is a neighbour now, by its choice or this node's: chunks go between the two.
+    /// One that is there is a neighbour now, by its choice or this node's: chunks go between the two. Said
+    /// again where it turns out to stand elsewhere.
     Near {
         /// Who.
         node: NodeId,
         /// Where it stands.
         zone: Option<ZoneName>,
     },
-    /// It is a neighbour no more, as the leader is to most.
+    /// One that is still there is a neighbour no more.
     Far {
         /// Who.
         node: NodeId,

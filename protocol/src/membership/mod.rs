@@ -8,8 +8,12 @@
 //! bootstrap addresses and the address book lead to the mesh.
 //!
 //! Of two members that want a connection the one with the lower id dials; the other one only when it
-//! has waited for [`GRACE`]. Who dialled a connection hangs up when it wants it no more. If the other
-//! end still does, it dials, and then it is for that one to hang up.
+//! has waited for [`GRACE`]. Who dialled a connection hangs up when it wants it no more and the other end,
+//! as far as it knows, does not either. If that one still does, it dials, and then it is for it to hang up.
+//!
+//! A neighbour is **near** while it is connected: chunks go there. The leader and others who are connected
+//! are not, so that nobody has to pass on more than its share. So who hears the leader and none of some
+//! thirty neighbours gets no chunks until one of those is back.
 
 mod address;
 mod book;
@@ -30,7 +34,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::id::NodeId;
+use crate::id::{NodeId, ZoneName};
 use crate::machine::Machine;
 use crate::rng::Rng;
 use crate::time::Instant;
@@ -78,8 +82,9 @@ const UNWANTED_FOR: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 struct Link {
     admitted: bool,
-    /// It is a neighbour, and not only the leader, say.
     near: bool,
+    /// Where it stands, as was said when it became near.
+    zone: Option<ZoneName>,
     /// What was dialled, where this node dialled.
     address: Option<Address>,
     since: Instant,
@@ -140,11 +145,6 @@ impl Membership {
         if heard || node == self.me { Status::Alive } else { Status::Silent }
     }
 
-    /// Connected nodes that have proved themselves.
-    pub fn neighbours(&self) -> impl Iterator<Item = NodeId> {
-        self.links.iter().filter(|(_, link)| link.admitted).map(|(node, _)| *node)
-    }
-
     fn is_heard(&self, link: &Link) -> bool {
         link.admitted && self.now.since(link.heard) <= SILENT_AFTER
     }
@@ -171,7 +171,8 @@ impl Membership {
         }
         self.view = view::choose(self.me, &self.roster);
         self.book.follow(self.me, &self.roster, &self.view);
-        for node in self.links.keys().copied().collect::<Vec<_>>() {
+        let members = self.links.keys().copied().filter(|it| self.roster.get(*it).is_some());
+        for node in members.collect::<Vec<_>>() {
             self.note_near(node);
         }
         self.look_at = self.now;
@@ -193,6 +194,7 @@ impl Membership {
         let link = Link {
             admitted: false,
             near: false,
+            zone: None,
             address,
             since: now,
             heard: now,
@@ -216,23 +218,24 @@ impl Membership {
         self.note_near(node);
     }
 
-    /// Both ends see it alike: who follows the same roster knows whom the other one chose. To who is not in
-    /// the roster, whom it has is near.
+    /// Both ends see it alike once they follow the same roster: each knows whom the other one chose. Who is no
+    /// member yet knows of no choice.
     fn is_near(&self, node: NodeId) -> bool {
-        let stranger = !self.is_member() || self.roster.get(node).is_none();
-        stranger || self.view.contains(&node) || view::choose(node, &self.roster).contains(&self.me)
+        let chosen = || view::is_chosen_by(node, self.me, &self.roster);
+        !self.is_member() || self.view.contains(&node) || chosen()
     }
 
+    /// Says whether `node` is near, where that or its zone has changed.
     fn note_near(&mut self, node: NodeId) {
         let near = self.is_near(node);
-        let Some(link) = self.links.get_mut(&node).filter(|it| it.admitted && it.near != near)
-        else {
-            return;
-        };
-        link.near = near;
         let zone = self.roster.get(node).and_then(|entry| entry.zone.clone());
-        let change = if near { Output::Near { node, zone } } else { Output::Far { node } };
-        self.outputs.push_back(change);
+        let Some(link) = self.links.get_mut(&node).filter(|link| link.admitted) else { return };
+        if near && !(link.near && link.zone == zone) {
+            self.outputs.push_back(Output::Near { node, zone: zone.clone() });
+        } else if link.near && !near {
+            self.outputs.push_back(Output::Far { node });
+        }
+        (link.near, link.zone) = (near, zone);
     }
 
     fn disconnected(&mut self, now: Instant, node: NodeId) {
@@ -368,10 +371,10 @@ impl Membership {
     fn leave_unwanted(&mut self, now: Instant) {
         // A candidate keeps whom it has: they let it in, and it does not know its place yet.
         let settled = self.is_member();
-        let (view, leader, roster) = (&self.view, self.leader, &self.roster);
+        let (leader, roster) = (self.leader, &self.roster);
         for (node, link) in &mut self.links {
             let own = link.admitted && link.address.is_some() && roster.get(*node).is_some();
-            if !settled || !own || view.contains(node) || leader == Some(*node) {
+            if !settled || !own || link.near || leader == Some(*node) {
                 link.unwanted_since = None;
                 continue;
             }

@@ -20,6 +20,10 @@ const ZONE_REACH: usize = 9;
 /// Neighbours that a node has at the least. Where too many coincide, it chooses some more.
 pub(super) const NEIGHBOURS_MIN: usize = 24;
 
+/// Members up to which so many may coincide. In a larger mesh that is rare, and then a node has one or two
+/// fewer.
+const COINCIDE_MAX: usize = 256;
+
 /// Members from which on a zone has a circle of its own: fewer cannot fill [`ZONE_REACH`].
 pub(super) const ZONE_CIRCLE_MIN: usize = 2 * ZONE_REACH + 1;
 
@@ -40,9 +44,15 @@ pub(super) fn choose(me: NodeId, roster: &Roster) -> BTreeSet<NodeId> {
     view
 }
 
+/// Whether `other`, which `me` has not chosen, has chosen `me`: it was short of neighbours. On the circles and
+/// among voters two choose each other.
+pub(super) fn is_chosen_by(other: NodeId, me: NodeId, roster: &Roster) -> bool {
+    roster.len() <= COINCIDE_MAX && choose(other, roster).contains(&me)
+}
+
 /// Adds the nodes whose hash with `me` is lowest, until there are enough.
 fn fill(me: NodeId, roster: &Roster, view: &mut BTreeSet<NodeId>) {
-    if view.len() >= NEIGHBOURS_MIN {
+    if view.len() >= NEIGHBOURS_MIN || roster.len() > COINCIDE_MAX {
         return;
     }
     let others = roster.nodes().filter(|node| *node != me && !view.contains(node));

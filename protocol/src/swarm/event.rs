@@ -39,14 +39,14 @@ pub enum Input {
         /// Members, this one included.
         nodes: usize,
     },
-    /// A neighbour's control connection is open.
+    /// A node is a neighbour, and its control connection is open; or, of one that is already, where it stands.
     PeerUp {
         /// The neighbour.
         node: NodeId,
         /// Where it stands.
         zone: ZoneName,
     },
-    /// It is gone, and all that was under way to or from it.
+    /// It is gone, or no neighbour any more, and so is all that was under way to or from it.
     PeerDown {
         /// The neighbour.
         node: NodeId,

@@ -86,6 +86,12 @@ impl Link {
         }
     }
 
+    /// It stands in `zone`, and this node in `own`.
+    pub fn stand_in(&mut self, zone: ZoneName, own: &ZoneName) {
+        self.foreign = zone != *own;
+        self.zone = zone;
+    }
+
     /// How long a request to it is expected to take.
     pub fn expected(&self) -> Duration {
         self.expected

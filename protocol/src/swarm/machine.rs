@@ -144,8 +144,12 @@ impl Swarm {
     }
 
     fn peer_up(&mut self, now: Instant, node: NodeId, zone: ZoneName) {
-        self.peer_down(now, node);
+        if let Some(link) = self.links.get_mut(&node) {
+            link.stand_in(zone, &self.zone);
+            return;
+        }
         if self.links.len() >= LINKS_MAX {
+            tracing::warn!(%node, "more neighbours than there are to be: no chunks go there");
             return;
         }
         self.links.insert(node, Link::new(now, zone, &self.zone));

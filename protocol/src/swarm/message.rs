@@ -38,7 +38,8 @@ impl fmt::Display for ObjectId {
 /// A control message of the swarm. A node that does not know the object ignores all of them.
 ///
 /// The connection that carries them keeps their order; when it breaks, the driver says `PeerDown`,
-/// and at the next `PeerUp` both sides tell each other everything again.
+/// and at the next `PeerUp` both sides tell each other everything again. In a large mesh one side may take
+/// the other for a neighbour before that does; what it says until then is ignored, and asked for later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SwarmMessage {
     /// The sender wants the object or has it whole. Replaces what it said before.

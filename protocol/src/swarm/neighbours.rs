@@ -90,6 +90,11 @@ impl Swarm {
         let Some(object) = self.objects.get(&id).filter(|_| wanted) else { return };
         let interest = object.interest(id, false);
         self.send(to, interest);
+        // In a large mesh it may not have taken this node for a neighbour when it was told.
+        let told = self.links.get(&to).map(|link| link.told);
+        if let Some(bytes) = told.filter(|_| self.is_large()) {
+            self.send(to, SwarmMessage::Credit { bytes });
+        }
     }
 
     fn in_range(&mut self, id: ObjectId, from: NodeId, indexes: &[u32]) -> bool {

@@ -100,6 +100,72 @@ fn who_is_near_changes_with_the_roster() {
 }
 
 #[test]
+fn who_is_near_is_agreed_on_though_the_roster_comes_to_one_sooner_than_to_another() {
+    let mut net = Net::new(100, 3);
+    let mut rng = Rng::new(1);
+    for members in [70, 100, 66, 90] {
+        for at in 0..100 {
+            match at < members {
+                true if net.hosts[at].membership.is_none() => net.start(at),
+                false => net.crash(at),
+                true => {}
+            }
+        }
+        let mut order: Vec<_> = (0..members).collect();
+        rng.shuffle(&mut order);
+        for at in order {
+            net.feed(at, Input::Roster(shared(&roster(members, 3))));
+            net.feed(at, Input::Leader(Some(node_id(7))));
+            net.run(Duration::from_millis(rng.below(100)));
+        }
+        net.run(40 * SECOND);
+        for (at, host) in net.hosts[..members].iter().enumerate() {
+            let near = host.near.len();
+            assert!((NEIGHBOURS_MIN..=NEIGHBOURS_MAX + 4).contains(&near), "{at}: {near}");
+            assert!(host.near.iter().all(|other| net.hosts[*other].near.contains(&at)), "{at}");
+        }
+    }
+}
+
+#[test]
+fn a_member_that_is_removed_does_not_come_near() {
+    let mut membership = Membership::new(node_id(0), 1);
+    let mut outputs = |input: Input| {
+        membership.handle(Instant::ZERO, input);
+        core::iter::from_fn(|| membership.poll_output()).collect::<Vec<_>>()
+    };
+    outputs(Input::Roster(shared(&roster(100, 3))));
+    let is_near = |output: &Output| matches!(output, Output::Near { .. });
+    let mut far = 0;
+    for node in (1..100).map(node_id) {
+        outputs(Input::Connected { node, address: None, outbound: false });
+        far += usize::from(!outputs(Input::Admitted { node }).iter().any(is_near));
+    }
+    assert!(far > 50, "{far}");
+    let after = outputs(Input::Roster(shared(&roster(1, 3))));
+    let hang_ups = after.iter().filter(|output| matches!(output, Output::HangUp { .. })).count();
+    assert_eq!((hang_ups, after.iter().any(is_near)), (99, false));
+}
+
+#[test]
+fn who_stands_elsewhere_than_was_known_is_near_anew() {
+    let mut membership = Membership::new(node_id(0), 1);
+    let mut near = |input: Input| {
+        membership.handle(Instant::ZERO, input);
+        let outputs = core::iter::from_fn(|| membership.poll_output());
+        let zones = outputs.filter_map(|output| match output {
+            Output::Near { zone, .. } => Some(zone.map(|zone| zone.to_string())),
+            _ => None,
+        });
+        zones.collect::<Vec<_>>()
+    };
+    let node = node_id(1);
+    near(Input::Connected { node, address: None, outbound: false });
+    assert_eq!(near(Input::Admitted { node }), [None], "it has not learnt yet who is a member");
+    assert_eq!(near(Input::Roster(shared(&roster(2, 2)))), [Some("zone1".to_owned())]);
+}
+
+#[test]
 fn neighbours_are_mostly_of_the_own_zone_and_every_zone_is_linked_to_every_other() {
     let mut net = Net::started(&roster(200, 4), 4);
     net.run(20 * SECOND);
@@ -311,7 +377,6 @@ fn an_address_that_leads_to_the_node_itself_is_dialled_once() {
     let connected = Input::Connected { node, address: Some(address(0)), outbound: true };
     membership.handle(Instant::ZERO, connected);
     assert!(matches!(membership.poll_output(), Some(Output::HangUp { .. })));
-    assert_eq!(membership.neighbours().count(), 0);
     for second in 0..100 {
         membership.handle(Instant::ZERO.after(SECOND * second), Input::Timeout);
         assert_eq!(membership.poll_output(), None);

@@ -167,6 +167,7 @@ fn a_corrupt_chunk_is_asked_of_another() {
     assert_eq!(asked(&mut swarm), vec![], "a new claim does not make it honest");
     say(&mut swarm, 1, SwarmMessage::Leave { object: object() });
     interest(&mut swarm, 1, Bitmap::full(1));
+    swarm.handle(Instant::ZERO, Input::PeerDown { node: id(1) });
     up(&mut swarm, 1);
     interest(&mut swarm, 1, Bitmap::full(1));
     assert_eq!(asked(&mut swarm), vec![], "nor does coming back");
@@ -235,6 +236,40 @@ fn a_disk_that_lags_stops_requests_and_senders() {
         matches!(output, Output::Send { message: SwarmMessage::Credit { bytes: 1.. }, .. })
     };
     assert!(outputs(&mut swarm).iter().any(goes_on));
+}
+
+/// It ignored what it was told before.
+#[test]
+fn in_a_large_mesh_who_asks_what_is_here_is_told_again_how_much_may_come() {
+    let mut swarm = swarm();
+    swarm.handle(Instant::ZERO, Input::MeshSize { nodes: FULL_MESH_MAX + 1 });
+    up(&mut swarm, 1);
+    want(&mut swarm, Bitmap::empty(2_000));
+    interest(&mut swarm, 1, Bitmap::full(2_000));
+    for index in 0..1_900 {
+        swarm.handle(Instant::ZERO, Input::Verified { object: object(), index, from: id(1) });
+    }
+    let stop = Output::Send { to: id(1), message: SwarmMessage::Credit { bytes: 0 } };
+    assert!(outputs(&mut swarm).contains(&stop));
+    let (object, have) = (object(), Bitmap::full(2_000));
+    say(&mut swarm, 1, SwarmMessage::Interest { object, have, origin: false, answer: true });
+    assert!(outputs(&mut swarm).contains(&stop));
+}
+
+#[test]
+fn who_stands_elsewhere_than_was_known_keeps_what_is_under_way() {
+    let mut swarm = swarm();
+    up(&mut swarm, 1);
+    want(&mut swarm, Bitmap::empty(3));
+    interest(&mut swarm, 1, Bitmap::full(3));
+    outputs(&mut swarm);
+    let zone = "b".parse().unwrap();
+    swarm.handle(Instant::ZERO, Input::PeerUp { node: id(1), zone });
+    let anew = |output: &Output| {
+        let Output::Send { message, .. } = output else { return true };
+        matches!(message, SwarmMessage::Interest { .. } | SwarmMessage::Cancel { .. })
+    };
+    assert!(!outputs(&mut swarm).iter().any(anew));
 }
 
 #[test]

@@ -224,7 +224,9 @@ impl Network {
         self.nodes[node].alive = true;
         for (a, b) in self.links.clone() {
             if a == node || b == node {
-                self.schedule(self.now, Event::Link { at: a, peer: b, up: true });
+                for up in [false, true] {
+                    self.schedule(self.now, Event::Link { at: a, peer: b, up });
+                }
             }
         }
     }
