@@ -15,7 +15,7 @@
 //! * `story`: scenarios that people write; `chronicle` and `picture`: a run to look at; `shrink`: the
 //!   least of a plan that still fails
 //! * `scale`: a mesh of hundreds or thousands on a calm day; `founding`: how it begins; `together`: what
-//!   happens at once in it; `meter`: what it says
+//!   happens within a moment of it; `meter`: what it says
 //! * `trace`: the hash over all that happened; `tally`: it in numbers; `restarts`: how long they took
 
 mod balancer;
@@ -59,7 +59,7 @@ mod world;
 pub use plan::Item;
 pub use restarts::Restart;
 pub use run::{Failure, Options, Summary, run};
-pub use scale::{Measures, scale};
+pub use scale::{Large, Measures, scale};
 pub use shrink::shrink;
 pub use story::{Story, StoryError};
 pub use tally::Tally;

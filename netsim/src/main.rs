@@ -8,12 +8,12 @@ use std::sync::mpsc;
 
 use anyhow::{Context as _, bail};
 use baton_netsim::{
-    Failure, Item, MUTANTS, Options, Story, Summary, Tally, hosts_for, run, scale, shrink,
+    Failure, Item, Large, MUTANTS, Options, Story, Summary, Tally, hosts_for, run, scale, shrink,
 };
 use baton_protocol::mutant::Mutant;
 use clap::{Parser, Subcommand, ValueEnum};
 
-/// Thousands of nodes are millions of small pieces, which two threads take and give back.
+/// Thousands of nodes are millions of small pieces, which several threads take and give back.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -28,7 +28,7 @@ struct Args {
     /// Nothing fails.
     #[arg(long, global = true)]
     calm: bool,
-    /// Seeds that run at the same time; by default one on each processor.
+    /// Seeds that run at the same time, or threads of a large mesh; by default one on each processor.
     #[arg(long, global = true)]
     threads: Option<usize>,
     /// How the totals are printed.
@@ -135,7 +135,10 @@ fn main() -> anyhow::Result<()> {
             }
             Ok(())
         }
-        Command::Scale { nodes, seed, full } => measure(&nodes, seed, full, args.output),
+        Command::Scale { nodes, seed, full } => {
+            let meshes = nodes.into_iter().map(|nodes| Large { nodes, seed, full, threads });
+            measure(meshes, args.output)
+        }
         Command::Run { scenario, without, picture } => {
             let story = Story::open(&scenario)
                 .with_context(|| format!("{} cannot be read", scenario.display()))?;
@@ -338,7 +341,7 @@ fn mutants(
 }
 
 /// Measures one mesh after the other.
-fn measure(meshes: &[usize], seed: u64, full: bool, format: Format) -> anyhow::Result<()> {
+fn measure(meshes: impl Iterator<Item = Large>, format: Format) -> anyhow::Result<()> {
     if format == Format::Text {
         println!(
             "{:>6} {:>9} {:>7} {:>11} {:>4} {:>9} {:>9} {:>9} {:>10} {:>7} {:>5} {:>7}",
@@ -356,9 +359,9 @@ fn measure(meshes: &[usize], seed: u64, full: bool, format: Format) -> anyhow::R
             "took s",
         );
     }
-    for nodes in meshes {
-        let begun = std::time::Instant::now();
-        let it = scale(*nodes, seed, full, &|line| eprintln!("{nodes} nodes: {line}"))
+    for mesh in meshes {
+        let (nodes, begun) = (mesh.nodes, std::time::Instant::now());
+        let it = scale(mesh, &|line| eprintln!("{nodes} nodes: {line}"))
             .map_err(|reason| anyhow::anyhow!("{nodes} nodes: {reason}"))?;
         match format {
             Format::Json => println!("{}", serde_json::to_string(&it)?),

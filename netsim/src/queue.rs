@@ -16,8 +16,8 @@ pub(crate) struct Queue {
     events: Vec<Option<Event>>,
     free: Vec<usize>,
     put: u64,
-    /// Where given: things happen at multiples of this alone, host by host. What a host needs for several is
-    /// brought into the processor's caches once.
+    /// Where given: things happen at multiples of this alone, and news host by host. What a host needs for
+    /// several is brought into the processor's caches once.
     pub(crate) tick: Option<Duration>,
     /// When the last event that was taken happens: none will happen before it.
     taken: Instant,

@@ -60,6 +60,20 @@ const WITHIN: Duration = Duration::from_secs(4 * 3_600);
 /// Where the release is seeded: not on the founder, which leads.
 const SEED: Host = 1;
 
+/// A large mesh.
+#[derive(Clone, Copy, Debug)]
+pub struct Large {
+    /// How many nodes.
+    pub nodes: usize,
+    /// What it begins with.
+    pub seed: u64,
+    /// In full fidelity neighbours tell each other of new chunks as daemons do, and the links are shared anew
+    /// with each chunk, whenever that is.
+    pub full: bool,
+    /// Threads that drive its daemons; they change nothing but the time that it takes.
+    pub threads: usize,
+}
+
 /// What a run came to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Measures {
@@ -98,25 +112,18 @@ struct Run<'a> {
     tell: &'a dyn Fn(&str),
 }
 
-/// Runs a mesh of `nodes`, and says to `tell` how far it has come, in virtual time. In `full` fidelity
-/// neighbours tell each other of new chunks as daemons do, and the links are shared anew with each chunk,
-/// whenever that is.
+/// Runs a large mesh, and says to `tell` how far it has come, in virtual time.
 ///
 /// # Errors
 /// A property did not hold, or a part of the run did not end.
-pub fn scale(
-    nodes: usize,
-    seed: u64,
-    full: bool,
-    tell: &(dyn Fn(&str) + Sync),
-) -> Result<Measures, String> {
-    // On one of its threads from the beginning, so that none is woken anew for each moment.
-    let pool = rayon::ThreadPoolBuilder::new().build().map_err(|error| error.to_string())?;
-    pool.install(|| run(nodes, seed, full, tell))
+pub fn scale(mesh: Large, tell: &(dyn Fn(&str) + Sync)) -> Result<Measures, String> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(mesh.threads).build();
+    // On one of its threads from the beginning, so that this one need not be woken at each moment.
+    pool.map_err(|error| error.to_string())?.install(|| run(mesh, tell))
 }
 
-fn run(nodes: usize, seed: u64, full: bool, tell: &dyn Fn(&str)) -> Result<Measures, String> {
-    let mut run = Run::begin(nodes, seed, full, tell)?;
+fn run(mesh: Large, tell: &dyn Fn(&str)) -> Result<Measures, String> {
+    let mut run = Run::begin(mesh, tell)?;
     run.until("all are ready, by the leader's evidence", Run::is_ready)?;
     run.world.state = None; // it holds all that follow
     let spread = run.spread()?;
@@ -124,7 +131,8 @@ fn run(nodes: usize, seed: u64, full: bool, tell: &dyn Fn(&str)) -> Result<Measu
 }
 
 impl<'a> Run<'a> {
-    fn begin(nodes: usize, seed: u64, full: bool, tell: &'a dyn Fn(&str)) -> Result<Self, String> {
+    fn begin(mesh: Large, tell: &'a dyn Fn(&str)) -> Result<Self, String> {
+        let Large { nodes, seed, full, .. } = mesh;
         let count = (nodes * CAP_PERCENT / 100).max(1);
         let count = u32::try_from(count).ok();
         let mut policy = capped(Cap { count, ..Cap::default() });

@@ -1,7 +1,8 @@
 //! What happens within a moment of a calm day, in a mesh too large to go on event by event: what daemons hear
-//! then is handed to them on all processors, as none can hear of another's answer within it. Which thread is
-//! faster changes nothing: each daemon is driven by one of them at a time, hears what it would have heard in
-//! that order and at those times, and what they want done is done afterwards, in the order of time.
+//! then is handed to them on all processors, as no frame of one gets to another within it. Which thread is
+//! faster changes nothing: each daemon is driven by one of them at a time, by what it hears in that order and
+//! at those times, and what they want done is done afterwards, in the order of time. What comes of that within
+//! the same moment, such as a short timer or a fast disk's sync, happens when it is over.
 
 use core::time::Duration;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -37,7 +38,7 @@ struct Said {
 impl World {
     /// Lets happen what is to happen next, and all else within `moment` after it, up to the first event that
     /// is more than news for one daemon; false where nothing ever will. No frame may be faster than a
-    /// moment. A timer that is set within one for an earlier time than its end goes off when it is over.
+    /// moment.
     pub(crate) fn happen_together(&mut self, moment: Duration) -> bool {
         debug_assert!(self.judge.sampled, "the other checks look at each event");
         let Some(first) = self.pop() else { return false };
@@ -92,7 +93,6 @@ impl World {
         let Said { at, host, outputs, wake, panic } = said;
         self.go_to(at);
         if let Some(reason) = panic {
-            self.hosts[host].peer = None;
             return self.judge.fail(&format!("host {host} panics: {reason}"));
         }
         self.judge.follow(self.now, &self.hosts, host);
@@ -106,14 +106,17 @@ impl World {
 /// Tells daemons what they hear, which is in the order of their hosts; the first of these is `first`.
 fn drive_all(hosts: &mut [Rig], first: Host, mut heard: Vec<Heard>) -> Vec<Said> {
     let middle = heard.get(heard.len() / 2).map_or(first, |it| it.host);
-    let later = heard.partition_point(|it| it.host < middle);
-    if heard.len() <= THREAD_WORTH || later == 0 {
+    let before = heard.partition_point(|it| it.host < middle);
+    // Where the first one hears half of it, the others' come after that.
+    let second = if before == 0 { middle + 1 } else { middle };
+    let before = heard.partition_point(|it| it.host < second);
+    if heard.len() <= THREAD_WORTH || before == heard.len() {
         return drive(hosts, first, heard);
     }
-    let later = heard.split_off(later);
-    let (low, high) = hosts.split_at_mut(middle - first);
+    let later = heard.split_off(before);
+    let (low, high) = hosts.split_at_mut(second - first);
     let (mut said, others) =
-        rayon::join(|| drive_all(low, first, heard), || drive_all(high, middle, later));
+        rayon::join(|| drive_all(low, first, heard), || drive_all(high, second, later));
     said.extend(others);
     said
 }
@@ -134,7 +137,10 @@ fn drive(hosts: &mut [Rig], first: Host, heard: Vec<Heard>) -> Vec<Said> {
         }));
         let ((outputs, wake), panic) = match driven {
             Ok(said) => (said, None),
-            Err(panic) => (Default::default(), Some(panic_text(panic.as_ref()))),
+            Err(panic) => {
+                rig.peer = None; // half of what it knows may be changed
+                (Default::default(), Some(panic_text(panic.as_ref())))
+            }
         };
         all.push(Said { at, host, outputs, wake, panic });
     }
