@@ -42,6 +42,12 @@ fn every_property_holds_under_faults_in_small_meshes() {
     }
 }
 
+/// Where not everybody is connected to everybody.
+#[test]
+fn every_property_holds_under_faults_in_a_large_mesh() {
+    hold_in(70, 1..=SEEDS.div_ceil(25));
+}
+
 /// Seeds that failed once. Others of twenty hosts, 4, 5, 15, 40, 44, 59, 60, 65,
 /// 90, 105, 129 and 160, are among those above. Any change gives a seed another run; what was wrong in
 /// `protocol` has a test of its own there each time.
