@@ -218,15 +218,20 @@ fn what_else_is_under_way_from_one_that_sends_rubbish_is_called_off() {
     assert_eq!(called_off.collect::<BTreeSet<_>>(), asked.into_iter().collect());
 }
 
+/// More has come from 1 than may wait for the disk.
+fn lag(swarm: &mut Swarm) {
+    want(swarm, Bitmap::empty(2_000));
+    interest(swarm, 1, Bitmap::full(2_000));
+    for index in 0..1_900 {
+        swarm.handle(Instant::ZERO, Input::Verified { object: object(), index, from: id(1) });
+    }
+}
+
 #[test]
 fn a_disk_that_lags_stops_requests_and_senders() {
     let mut swarm = swarm();
     up(&mut swarm, 1);
-    want(&mut swarm, Bitmap::empty(2_000));
-    interest(&mut swarm, 1, Bitmap::full(2_000));
-    for index in 0..1_900 {
-        swarm.handle(Instant::ZERO, Input::Verified { object: object(), index, from: id(1) });
-    }
+    lag(&mut swarm);
     let stop = Output::Send { to: id(1), message: SwarmMessage::Credit { bytes: 0 } };
     assert!(outputs(&mut swarm).contains(&stop));
     for index in 0..1_900 {
@@ -244,11 +249,7 @@ fn in_a_large_mesh_who_asks_what_is_here_is_told_again_how_much_may_come() {
     let mut swarm = swarm();
     swarm.handle(Instant::ZERO, Input::MeshSize { nodes: FULL_MESH_MAX + 1 });
     up(&mut swarm, 1);
-    want(&mut swarm, Bitmap::empty(2_000));
-    interest(&mut swarm, 1, Bitmap::full(2_000));
-    for index in 0..1_900 {
-        swarm.handle(Instant::ZERO, Input::Verified { object: object(), index, from: id(1) });
-    }
+    lag(&mut swarm);
     let stop = Output::Send { to: id(1), message: SwarmMessage::Credit { bytes: 0 } };
     assert!(outputs(&mut swarm).contains(&stop));
     let (object, have) = (object(), Bitmap::full(2_000));
