@@ -271,6 +271,13 @@ fn who_stands_elsewhere_than_was_known_keeps_what_is_under_way() {
         matches!(message, SwarmMessage::Interest { .. } | SwarmMessage::Cancel { .. })
     };
     assert!(!outputs(&mut swarm).iter().any(anew));
+    for index in 0..3 {
+        swarm.handle(Instant::ZERO, Input::Corrupt { object: object(), index, from: id(1) });
+    }
+    let called_off = |output: &Output| {
+        matches!(output, Output::Send { message: SwarmMessage::Cancel { .. }, .. })
+    };
+    assert!(outputs(&mut swarm).iter().any(called_off));
 }
 
 #[test]
